@@ -1,0 +1,497 @@
+"""The items of a pack's sections, each as a frozen value."""
+
+from datetime import datetime, time
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field as Constrained
+from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from dossier_common.policy.period import Period
+from dossier_common.policy.vocabulary import (
+    Action,
+    Actions,
+    Basis,
+    Detection,
+    Disclosure,
+    DisposalAction,
+    DisposalMethod,
+    Doing,
+    DutyScope,
+    FieldKind,
+    Id,
+    Ids,
+    Item,
+    Kinds,
+    Mask,
+    OnTimeout,
+    Recipient,
+    Recipients,
+    Relation,
+    Representation,
+    Requester,
+    RequestPart,
+    ScopePattern,
+    Suspicion,
+    Text,
+    Title,
+    Trigger,
+    UnitExpression,
+    Validator,
+)
+from dossier_common.scopes import Scope
+
+ANY = "any"
+
+
+class Level(Item):
+    """A secrecy level; its place in the list is its rank, the lowest first."""
+
+    id: Id
+    title: Title
+    catalogue_mark: bool = False
+    listed_to: Literal["all", "named"] = "all"
+    separate_storage: bool = False
+    secrecy_term: Period | None = None
+
+
+class Accepted(Item):
+    """A value of a closed set, with the spellings that a spreadsheet may use for it."""
+
+    id: Id
+    title: Title
+    values: tuple[Text, ...] = Constrained(min_length=1)
+
+
+class CustomerType(Accepted):
+    """Person or organisation, or what a pack adds."""
+
+
+class Importance(Accepted):
+    """How much the customer matters; some packs draw the level from it (B9)."""
+
+
+class CustomerClass(Accepted):
+    """General or special customer (A8.3), or what a pack adds."""
+
+
+class Column(Item):
+    """A spreadsheet column that describes the record itself and is no field of it."""
+
+    id: Literal["customer_type", "importance", "opened_on", "relationship_ended_on"]
+    title: Title
+    headers: tuple[Text, ...] = Constrained(min_length=1)
+    required: bool = False
+
+
+class Field(Item):
+    """A field of a customer record; `headers` are the spreadsheet headers that mean it."""
+
+    id: Id
+    kind: FieldKind
+    title: Title
+    mask: Mask
+    validator: Validator
+    max_length: PositiveInt = Constrained(le=10_000)
+    headers: tuple[Text, ...] = Constrained(min_length=1)
+    indexed: bool = False
+
+
+class Form(Item):
+    """Which fields a record of a customer type and class must, may and must not have."""
+
+    id: Id
+    title: Title | None = None
+    customer: Id
+    classes: tuple[Id, ...] = Constrained(min_length=1)
+    required: tuple[Id, ...] = Constrained(min_length=1)
+    optional: tuple[Id, ...] = ()
+    forbidden: tuple[Id, ...] = ()
+
+
+class ClassificationWhen(Item):
+    """What a record must be for a rule; what is left out holds for all. One of the kinds is enough."""
+
+    customer_type: Ids | None = None
+    importance: Ids | None = None
+    kinds: Kinds | None = None
+
+
+class ClassificationRule(Item):
+    """Gives the records that match at least this level and class."""
+
+    id: Id
+    when: ClassificationWhen = ClassificationWhen()
+    level: Id
+    information_class: Literal[1, 2, 3]
+
+
+class Classification(Item):
+    """What a record is; class 1 has the highest grade of protection (B1.5)."""
+
+    level: Id
+    information_class: Literal[1, 2, 3]
+
+
+class SuspicionRule(Item):
+    """Flags a record; the list of flags stands after `due_working_days` (A7.7: T+1)."""
+
+    id: Id
+    title: Title
+    detect: Suspicion
+    fields: tuple[Id, ...] = ()
+    due_working_days: NonNegativeInt
+
+
+class Purpose(Item):
+    """A use, and what covers it."""
+
+    id: Id
+    title: Title
+    basis: Basis
+
+
+class Hours(Item):
+    """Hours of a day in which content may be read, on the named days (1 is Monday), in a time zone."""
+
+    start: time
+    end: time
+    days: tuple[Annotated[int, Constrained(ge=1, le=7)], ...] = (1, 2, 3, 4, 5, 6, 7)
+    timezone: str = "Asia/Shanghai"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("unknown time zone") from error
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("hours start before they end")
+        return self
+
+    def cover(self, instant: datetime) -> bool:
+        """Whether the aware instant lies within; the end does not."""
+        local = instant.astimezone(ZoneInfo(self.timezone))
+        return local.isoweekday() in self.days and self.start <= local.time() < self.end
+
+
+class LevelAccess(Item):
+    """What a level shows to qualified and cleared staff before any grant, and under which conditions.
+
+    No zones means any zone. `need_to_know` names those who see what `need_to_know_sees` says; all others see what
+    `without_grant` says. Use `disclosure` and both are kept.
+    """
+
+    level: Id
+    without_grant: Disclosure
+    need_to_know: tuple[Relation, ...] = ()
+    need_to_know_sees: Disclosure = Disclosure.OPEN
+    zones: tuple[Id, ...] = ()
+    hours: Hours | None = None
+    watermark: bool = True
+    representations: tuple[Representation, ...] = (Representation.VIEW,)
+
+    def disclosure(self, relations: frozenset[Relation]) -> Disclosure:
+        """What someone who stands in these relations to a record of this level sees of it without a grant."""
+        return self.need_to_know_sees if relations & frozenset(self.need_to_know) else self.without_grant
+
+
+class FlowWhen(Item):
+    """The cases that a flow is for; what is left out holds for all."""
+
+    action: Actions = Constrained(min_length=1)
+    level: Ids | None = None
+    requester: Requester | None = None
+    recipient: Recipients | None = None
+
+    @property
+    def specificity(self) -> int:
+        """How many conditions stand beside the action."""
+        return sum(condition is not None for condition in (self.level, self.requester, self.recipient))
+
+    def matches(self, action: Action, level: str, requester: Requester, recipient: Recipient | None) -> bool:
+        """Whether the case is one of these; a flow for named recipients is for no case without one."""
+        return (
+            action in self.action
+            and (self.level is None or level in self.level)
+            and (self.requester is None or requester is self.requester)
+            and (self.recipient is None or recipient in self.recipient)
+        )
+
+    def overlaps(self, other: Self) -> bool:
+        """Whether some case matches both."""
+        return (
+            not frozenset(self.action).isdisjoint(other.action)
+            and (self.level is None or other.level is None or not frozenset(self.level).isdisjoint(other.level))
+            and (self.requester is None or other.requester in {None, self.requester})
+            and (
+                self.recipient is None
+                or other.recipient is None
+                or not frozenset(self.recipient).isdisjoint(other.recipient)
+            )
+        )
+
+
+class RequestRule(Item):
+    """What a request must contain: all of `required`, and at least one of `one_of` where there are any."""
+
+    required: tuple[RequestPart, ...] = ()
+    one_of: tuple[RequestPart, ...] = ()
+
+
+class Approver(Item):
+    """The holders of a role in a unit."""
+
+    role: Id
+    of: UnitExpression
+
+
+class Overdue(Item):
+    """Whom to tell, and when, after a thing lent was due back."""
+
+    after: Period
+    escalate_to: Id
+
+
+class GrantTerms(Item):
+    """The limits and conditions of the grant that a flow ends in.
+
+    `single_use` means one use whatever was asked for. Without `term_max` the request has to say an end.
+    """
+
+    term_max: Period | None = None
+    uses_max: PositiveInt | None = None
+    single_use: bool = False
+    view_only: bool = False
+    watermark: bool = True
+    stamp: bool = False
+    receipt: bool = False
+    encrypted: bool = False
+    return_required: bool = False
+    zones: tuple[Id, ...] = ()
+    overdue: Overdue | None = None
+
+    @property
+    def uses_limit(self) -> int | None:
+        """How often the grant can be used at most, None for no limit."""
+        return 1 if self.single_use else self.uses_max
+
+
+class RecipientTerms(Item):
+    """What the recipient must have before anything is handed over (E.共享流程, B3.5)."""
+
+    agreement: Literal["required", "not_required"] = "not_required"
+    assessment: Literal["required", "not_required"] = "not_required"
+
+
+class Stage(Item):
+    """One step of a flow: who decides or does it, how many of them, and within which time.
+
+    Approvers are `role` with `of`, or `any_of`. `return_to` names the earlier stage at which a case that is sent
+    back opens its new round.
+    """
+
+    name: Id
+    title: Title | None = None
+    role: Id | None = None
+    of: UnitExpression | None = None
+    any_of: tuple[Approver, ...] = ()
+    quorum: Literal["all", "any"] | PositiveInt = "any"
+    time_limit: Period | None = None
+    on_timeout: OnTimeout = OnTimeout.EXPIRE
+    escalate_to: Approver | None = None
+    doing: Doing | None = None
+    return_to: Id | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        single = self.role is not None and self.of is not None
+        if (self.role is None) != (self.of is None) or single == bool(self.any_of):
+            raise ValueError("a stage has either role and of, or any_of")
+        if self.on_timeout is OnTimeout.ESCALATE and (self.time_limit is None or self.escalate_to is None):
+            raise ValueError("a stage that escalates has time_limit and escalate_to")
+        return self
+
+    @property
+    def approvers(self) -> tuple[Approver, ...]:
+        """The offices whose holders may decide; one of them or several."""
+        if self.role is not None and self.of is not None:
+            return (Approver(role=self.role, of=self.of),)
+        return self.any_of
+
+    def needed(self, candidates: int) -> int:
+        """How many distinct persons out of the candidates must approve, always at least one."""
+        if self.quorum == "all":
+            return max(candidates, 1)
+        return 1 if self.quorum == "any" else self.quorum
+
+
+class Flow(Item):
+    """The way a request goes: its contents, its stages in order, and the grant at the end."""
+
+    id: Id
+    title: Title | None = None
+    when: FlowWhen
+    request: RequestRule = RequestRule()
+    recipient: RecipientTerms = RecipientTerms()
+    grant: GrantTerms = GrantTerms()
+    stages: tuple[Stage, ...] = Constrained(min_length=1)
+
+
+class Role(Item):
+    """A bundle of scopes, held inside one unit. An officer (三员) sees no content, whatever else he holds."""
+
+    id: Id
+    title: Title
+    scopes: tuple[Scope, ...] = ()
+    second_factor: bool = False
+    officer: bool = False
+
+
+class Conflict(Item):
+    """Nobody may hold a scope of one set and another scope of a second set together."""
+
+    id: Id
+    title: Title
+    between: tuple[tuple[ScopePattern, ...], ...] = Constrained(min_length=2)
+
+
+class CaseConflict(Item):
+    """Nobody may use both scopes in one case; the same scope twice means two acts of it in one round."""
+
+    id: Id
+    title: Title
+    scopes: tuple[Scope, Scope]
+
+
+class Qualification(Item):
+    """What a person must have before a scope is of use; `term` is how long it lasts at most."""
+
+    id: Id
+    title: Title
+    term: Period | None = None
+    required_for: tuple[ScopePattern, ...] = Constrained(min_length=1)
+
+
+class PasswordRules(Item):
+    """Rules for the passwords of people (A6.3.2, C2.3.3); `history` is how many earlier ones are refused."""
+
+    min_length: PositiveInt = Constrained(ge=8, le=128)
+    letters_and_digits: bool
+    max_age: Period | None = None
+    history: NonNegativeInt
+    lockout_after: PositiveInt
+    lockout_for: Period
+
+
+class RetentionWhen(Item):
+    """The records that a rule is for: customer types or `any`, and levels."""
+
+    customer: Ids = (ANY,)
+    level: Ids | None = None
+
+    @property
+    def specificity(self) -> int:
+        """How many conditions are narrower than everything."""
+        return (ANY not in self.customer) + (self.level is not None)
+
+    def matches(self, customer_type: str, level: str) -> bool:
+        """Whether the record is one of these."""
+        return (ANY in self.customer or customer_type in self.customer) and (self.level is None or level in self.level)
+
+    def overlaps(self, other: Self) -> bool:
+        """Whether some record matches both."""
+        return (
+            ANY in self.customer or ANY in other.customer or not frozenset(self.customer).isdisjoint(other.customer)
+        ) and (self.level is None or other.level is None or not frozenset(self.level).isdisjoint(other.level))
+
+
+class DisposalMethods(Item):
+    """The method by medium (A8.25, D.4.4)."""
+
+    electronic: Literal[DisposalMethod.CRYPTO_SHRED, DisposalMethod.OVERWRITING]
+    paper: Literal[DisposalMethod.SHREDDING, DisposalMethod.PULPING, DisposalMethod.BURNING]
+    disk: Literal[DisposalMethod.DEGAUSSING, DisposalMethod.OVERWRITING, DisposalMethod.PHYSICAL_DESTRUCTION]
+
+
+class Disposal(Item):
+    """Who approves, executes and witnesses the end of a record, and how it is done."""
+
+    action: DisposalAction
+    flow: Id
+    executor: Id
+    witness: Id
+    methods: DisposalMethods
+
+
+class RetentionRule(Item):
+    """How long records are kept after what. The texts name no years: a rule without a term is refused (A4.26)."""
+
+    id: Id
+    title: Title | None = None
+    when: RetentionWhen = RetentionWhen()
+    trigger: Trigger
+    term: Period
+    disposal: Disposal
+
+
+class Duty(Item):
+    """What has to be done again and again, by whom, on which form; `due_day` is a day of the month (A5.4)."""
+
+    id: Id
+    title: Title | None = None
+    every: Period
+    per: DutyScope
+    assignee: Id
+    form: Id
+    due_day: PositiveInt | None = Constrained(default=None, le=31)
+
+    @field_validator("every")
+    @classmethod
+    def _recurs(cls, value: Period) -> Period:
+        if value.is_zero:
+            raise ValueError("a cycle lasts longer than nothing")
+        return value
+
+
+class DetectionRule(Item):
+    """Raises an alarm when one person's acts reach `threshold` within `window` (B3.4.2)."""
+
+    id: Id
+    title: Title
+    detect: Detection
+    threshold: PositiveInt
+    window: Period
+    hours: Hours | None = None
+    opens_incident: bool = False
+
+
+class Notice(Item):
+    """An office that is told, and within which time."""
+
+    role: Id
+    of: UnitExpression
+    within: Period
+
+
+class IncidentRule(Item):
+    """Who is told of a leak, found or suspected; what its closing must say (A8.27, B6.14)."""
+
+    id: Id
+    title: Title
+    level: Ids | None = None
+    tell: tuple[Notice, ...] = Constrained(min_length=1)
+    closing_needs: tuple[Literal["cause", "remedy"], ...] = ("cause", "remedy")
+
+
+class Clause(Item):
+    """A clause of the regulation and the keys of the policy that keep it, as ``flows`` or ``flows.borrow``."""
+
+    id: Annotated[str, Constrained(pattern=r"^[A-Z][0-9]?\.\S+$", max_length=64)]
+    gist: Text
+    keys: tuple[Text, ...] = Constrained(min_length=1)
