@@ -1,0 +1,239 @@
+"""The application factory: what every web process answers in the same way.
+
+Problem details (RFC 9457), health, request ids, limits on size and time, strict JSON, recorded refusals,
+idempotent creation. A part adds its routers and its lifespan.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+
+from dossier_common import feed, outbox, telemetry
+from dossier_common.auth import Verifier
+from dossier_common.clock import Clock, SystemClock
+from dossier_common.database import Database, unreachable
+from dossier_common.edge import Edge
+from dossier_common.events import AccessRefused
+from dossier_common.idempotency import Replay
+from dossier_common.identity import Subject
+from dossier_common.keys import SigningKey
+from dossier_common.peers import Peers
+from dossier_common.problems import (
+    AuditUnavailable,
+    Fault,
+    Invalid,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    ProblemDocument,
+    TooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
+from dossier_common.settings import PartSettings
+
+DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+PROBLEM_TYPE = "application/problem+json"
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        """The body as JSON (RFC 8259): no lone surrogate, no NUL, bounded depth."""
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            value = orjson.loads(body)
+            if b"\\u0000" in body and _has_nul(value):
+                raise json.JSONDecodeError("A text holds the character NUL", "", 0)
+            self._json = value
+        return self._json
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+class _Route(APIRoute):
+    """A route that reads JSON strictly and keeps the answer of an idempotent request."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            request = _StrictRequest(request.scope, request.receive)
+            try:
+                response = await handler(request)
+            except Replay as replay:
+                return replay.response
+            claim = getattr(request.state, "idempotency", None)
+            if claim is not None:
+                await claim.keep(response)
+            return response
+
+        return handle
+
+
+def router(*, tags: list[str]) -> APIRouter:
+    """A router for a part's endpoints; use this in place of APIRouter."""
+    return APIRouter(tags=list(tags), route_class=_Route)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of the problems that an operation may answer with."""
+    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": "Problem", "model": ProblemDocument, "content": content} for status in statuses}
+
+
+ALWAYS = (400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428, 429, 503)
+
+
+def create_app(
+    part: str,
+    settings: PartSettings | None,
+    *,
+    routers: Sequence[APIRouter],
+    refused: type[AccessRefused],
+    lifespan: Lifespan | None = None,
+    clock: Clock | None = None,
+    body_limits: dict[str, int] | None = None,
+) -> FastAPI:
+    """The web application of one part.
+
+    Without settings it can only be asked for its OpenAPI document. The lifespan opens `app.state.database`,
+    `signing_key`, `peers`, `verifier` and `clock` before it runs the part's own.
+    """
+    app = FastAPI(
+        title=f"Dossier: {part}",
+        version="1",
+        lifespan=_lifespan(part, settings, lifespan, clock or SystemClock()) if settings else None,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses=responses(*ALWAYS),
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.refused = refused
+    for each in (*routers, feed.router):
+        app.include_router(each)
+    for error in (Problem, HTTPException, RequestValidationError, *DATABASE_ERRORS, Exception):
+        app.add_exception_handler(error, _answer_problem)
+    app.router.routes.extend(_health())
+    limit = settings.max_body if settings else 1 << 20
+    app.add_middleware(Edge, limit=limit, limits=body_limits or {})
+    return app
+
+
+def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: Clock) -> Lifespan:
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        key = SigningKey.read(settings.signing_key_file)
+        app.state.part, app.state.settings, app.state.clock, app.state.signing_key = part, settings, clock, key
+        app.state.idempotency_secret = key.derive("idempotency")
+        app.state.database = Database(settings)
+        app.state.peers = Peers(part, key, settings.common, clock)
+        app.state.verifier = Verifier(settings.common.issuer, part, app.state.peers.keys, clock)
+        try:
+            if inner is None:
+                yield
+            else:
+                async with inner(app):
+                    yield
+        finally:
+            await app.state.peers.close()
+            await app.state.database.close()
+
+    return run
+
+
+def _health() -> list[BaseRoute]:
+    health = APIRouter()
+
+    @health.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        """The process runs."""
+        return {"status": "ok"}
+
+    @health.get("/readyz", include_in_schema=False)
+    async def readyz(request: Request) -> dict[str, str]:
+        """The part's own database answers; peers do not matter."""
+        await request.app.state.database.check()
+        return {"status": "ready"}
+
+    return list(health.routes)
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    problem = as_problem(error)
+    subject: Subject | None = getattr(request.state, "subject", None)
+    if problem.refusal and subject is not None:
+        try:
+            await record_refusal(request, problem, subject)
+        except Exception as failure:
+            if not unreachable(failure):
+                raise
+            problem = AuditUnavailable("The refusal could not be recorded.")
+    if problem.status >= 500 and not isinstance(problem, Unavailable):
+        telemetry.log().error("unhandled", route=_operation(request), exc_info=error)
+    chinese = request.headers.get("accept-language", "").lower().startswith("zh")
+    document = problem.document(chinese=chinese, instance=request.scope.get("path"))
+    headers = problem.headers | {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(document, default=str), problem.status, headers, media_type=PROBLEM_TYPE)
+
+
+def as_problem(error: Exception) -> Problem:
+    """The problem that an exception stands for; what a 5xx knows stays inside."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        faults = [_fault(each) for each in error.errors()]
+        if any(fault.code == "json_invalid" for fault in faults):
+            return Malformed("The body is not JSON as RFC 8259 says, without NUL and lone surrogates.")
+        return Invalid(errors=faults)
+    if isinstance(error, HTTPException):
+        known = {each.status: each for each in (NotFound, MethodNotAllowed, TooLarge, UnsupportedMedia)}
+        problem = known.get(error.status_code, Malformed)(None)
+        problem.headers.update(error.headers or {})
+        return problem
+    if unreachable(error):
+        return Unavailable("The part's database does not answer now; nothing was changed.")
+    return Problem()
+
+
+def _fault(error: dict[str, Any]) -> Fault:
+    place = [str(step).replace("~", "~0").replace("/", "~1") for step in error["loc"]]
+    return Fault(pointer="/" + "/".join(place), code=error["type"], detail=error["msg"])
+
+
+def _operation(request: Request) -> str:
+    route = request.scope.get("route")
+    return getattr(route, "name", None) or request.method
+
+
+async def record_refusal(request: Request, problem: Problem, subject: Subject) -> None:
+    """Makes the refusal of a known caller durable, in a transaction of its own, before it is answered."""
+    identifiers: dict[str, UUID] = {}
+    for name, value in request.path_params.items():
+        try:
+            identifiers["record" if name == "record_id" else "object"] = UUID(str(value))
+        except ValueError:
+            continue
+    refused: type[AccessRefused] = request.app.state.refused
+    event = refused(operation=_operation(request), slug=problem.slug, scope=problem.members.get("scope"), **identifiers)
+    async with request.app.state.database.transaction() as session:
+        await outbox.add(session, event, by=subject, at=request.app.state.clock.now())

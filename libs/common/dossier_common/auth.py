@@ -1,0 +1,185 @@
+"""Who calls, by a token that this part verified itself (invariant 6), and the scope that an endpoint needs.
+
+Calls through the gateway carry a `Txn-Token` for this part; calls of other parts an RFC 9068 access token whose
+audience is this part. A person's access token, whose audience is the gateway, is neither.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import httpx
+from cachetools import LRUCache
+from fastapi import Request, Security
+from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowClientCredentials, OAuthFlows
+from fastapi.security import OAuth2, SecurityScopes
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from starlette.requests import HTTPConnection
+
+from dossier_common.clock import Clock
+from dossier_common.identity import RoleIn, Subject
+from dossier_common.problems import InsufficientScope, Unauthenticated, UpstreamUnavailable
+from dossier_common.scopes import SERVICE_ONLY, Scope
+
+ALGORITHM = "Ed25519"
+TXN_TYPE = "txntoken+jwt"
+ACCESS_TYPE = "at+jwt"
+LEEWAY = 2
+REFETCH_AFTER = 2.0
+
+FetchKeys = Callable[[], Awaitable[KeySet]]
+
+
+class Verifier:
+    """Verifies tokens for one audience; keys are fetched when first needed, and again for an unknown `kid`."""
+
+    def __init__(self, issuer: str, audience: str, fetch: FetchKeys, clock: Clock) -> None:
+        self._issuer, self._audience, self._fetch, self._clock = issuer, audience, fetch, clock
+        self._keys: KeySet | None = None
+        self._fetched = 0.0
+        self._seen: LRUCache[tuple[str, str], tuple[Subject, float]] = LRUCache(4096)
+
+    async def verify(self, token: str, token_type: str) -> Subject:
+        """The subject that the token names. Raises Unauthenticated, or UpstreamUnavailable when no keys can be had."""
+        cached = self._seen.get((token_type, token))
+        if cached is None:
+            claims = await self._claims(token, token_type)
+            cached = (_subject(claims, token_type), float(claims["exp"]))
+            self._seen[token_type, token] = cached
+        if cached[1] + LEEWAY <= self._clock.now().timestamp():
+            raise Unauthenticated("The token has expired.")
+        return cached[0]
+
+    async def _claims(self, token: str, token_type: str) -> dict[str, Any]:
+        try:
+            decoded = await self._decode(token)
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise Unauthenticated("The token cannot be verified.") from error
+        header, claims = decoded.header, decoded.claims
+        now = self._clock.now().timestamp()
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if header.get("typ") != token_type:
+            raise Unauthenticated("This is another type of token.")
+        if claims.get("iss") != self._issuer or self._audience not in audiences:
+            raise Unauthenticated("The token is not meant for this part.")
+        if not isinstance(claims.get("exp"), int | float) or not isinstance(claims.get("iat"), int | float):
+            raise Unauthenticated("The token has no term.")
+        if claims["iat"] > now + LEEWAY or claims.get("nbf", 0) > now + LEEWAY:
+            raise Unauthenticated("The token is not valid yet.")
+        return claims
+
+    async def _decode(self, token: str) -> jwt.Token:
+        if self._keys is None:
+            await self._refresh()
+        try:
+            return jwt.decode(token, cast("KeySet", self._keys), algorithms=[ALGORITHM])
+        except (JoseError, ValueError):
+            if time.monotonic() - self._fetched < REFETCH_AFTER:
+                raise
+        await self._refresh()
+        return jwt.decode(token, cast("KeySet", self._keys), algorithms=[ALGORITHM])
+
+    async def _refresh(self) -> None:
+        try:
+            self._keys = await self._fetch()
+        except (httpx.HTTPError, OSError) as error:
+            raise UpstreamUnavailable("The gateway's keys cannot be had.") from error
+        self._fetched = time.monotonic()
+
+
+def _subject(claims: dict[str, Any], token_type: str) -> Subject:
+    try:
+        scopes = frozenset(str(claims.get("scope", "")).split())
+        if token_type == ACCESS_TYPE:
+            return Subject(client=str(claims["client_id"]), scopes=scopes, service=str(claims["client_id"]))
+        tctx, rctx = claims.get("tctx", {}), claims.get("rctx", {})
+        person = claims.get("person")
+        return Subject(
+            client=str(claims["azp"]),
+            scopes=scopes,
+            account=UUID(claims["sub"]) if person else None,
+            person=UUID(person) if person else None,
+            units=frozenset(UUID(unit) for unit in tctx.get("units", ())),
+            roles=tuple(RoleIn(role["role"], UUID(role["unit"])) for role in tctx.get("roles", ())),
+            clearance=str(tctx.get("clearance", "")),
+            qualifications=frozenset(tctx.get("qualifications", ())),
+            address=str(rctx.get("address", "")),
+            zone=str(rctx.get("zone", "")),
+            txn=str(claims.get("txn", "")),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unauthenticated("The token lacks a claim.") from error
+
+
+async def subject_from(headers: Any, verifier: Verifier) -> Subject:
+    """The subject of a request, from its headers. Raises Unauthenticated.
+
+    An application that acts for itself has a client and no person; a part has its name in `service`.
+    """
+    txn = headers.get("txn-token")
+    if txn:
+        return await verifier.verify(txn, TXN_TYPE)
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("A token is needed.", error="invalid_request")
+    return await verifier.verify(token.strip(), ACCESS_TYPE)
+
+
+async def identify(request: Request) -> Subject:
+    """The subject of this request; found once. Raises Unauthenticated."""
+    known = getattr(request.state, "subject", None)
+    if known is None:
+        known = await subject_from(request.headers, request.app.state.verifier)
+        request_id = getattr(request.state, "request_id", "")
+        if not known.txn and request_id:
+            known = replace(known, txn=request_id)
+        request.state.subject = known
+    return cast("Subject", known)
+
+
+class _Scheme(OAuth2):
+    """Declares the gateway's OAuth2 server in the OpenAPI document; verification is `identify`'s."""
+
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        return request.headers.get("authorization")
+
+
+_ALL = {scope.value: scope.value for scope in Scope}
+oauth2 = _Scheme(
+    scheme_name="oauth2",
+    auto_error=False,
+    flows=OAuthFlows(
+        authorizationCode=OAuthFlowAuthorizationCode(
+            authorizationUrl="/oauth/authorize", tokenUrl="/oauth/token", scopes=_ALL
+        ),
+        clientCredentials=OAuthFlowClientCredentials(tokenUrl="/oauth/token", scopes=_ALL),
+    ),
+)
+
+
+async def permitted(
+    request: Request, scopes: SecurityScopes, _declared: Annotated[str | None, Security(oauth2)] = None
+) -> Subject:
+    """The caller, who has every scope that the endpoint declares. Raises Unauthenticated, InsufficientScope.
+
+    Scopes for services only are refused to everyone else, whatever the token says.
+    """
+    subject = await identify(request)
+    for scope in scopes.scopes:
+        if scope not in subject.scopes or (scope in SERVICE_ONLY and subject.service is None):
+            raise InsufficientScope(scope)
+    return subject
+
+
+def scope(*scopes: Scope) -> Any:
+    """The caller, if he has all of these scopes; for `Annotated[Subject, scope(Scope.RECORDS_READ)]`."""
+    return Security(permitted, scopes=[str(needed) for needed in scopes])
+
+
+Caller = Annotated[Subject, Security(permitted)]
+"""Any authenticated caller."""

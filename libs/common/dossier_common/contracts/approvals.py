@@ -1,0 +1,137 @@
+"""Events of the approvals service: requests, decisions, grants."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from dossier_common.events import AccessRefused as BaseAccessRefused
+from dossier_common.events import Event
+
+
+class Conditions(BaseModel):
+    """What a grant is bound to; times are instants in UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    view_only: bool = False
+    watermark: bool = True
+    zone: str | None = None
+    stamp: bool = False
+    receipt: bool = False
+    return_by: datetime | None = None
+
+
+class RequestCreated(Event):
+    """Somebody asked (A2.7, A8.17)."""
+
+    TYPE: ClassVar[str] = "approvals.v1.request.created"
+
+    request: UUID
+    action: str
+    flow: str
+    records: tuple[UUID, ...]
+    purpose: str
+    requester_account: UUID
+    requester_person: UUID
+    disposal: UUID | None = None
+    policy: str
+
+
+class StepDecided(Event):
+    """One approver's decision in one stage of one round."""
+
+    TYPE: ClassVar[str] = "approvals.v1.step.decided"
+
+    request: UUID
+    round: int
+    stage: str
+    verdict: str
+    decider_account: UUID
+    decider_person: UUID
+
+
+class RequestRejected(Event):
+    """The request ended without a grant."""
+
+    TYPE: ClassVar[str] = "approvals.v1.request.rejected"
+
+    request: UUID
+    stage: str
+    disposal: UUID | None = None
+
+
+class RequestWithdrawn(Event):
+    """The requester took it back."""
+
+    TYPE: ClassVar[str] = "approvals.v1.request.withdrawn"
+
+    request: UUID
+    disposal: UUID | None = None
+
+
+class RequestReturned(Event):
+    """A stage sent the case back: a new round begins."""
+
+    TYPE: ClassVar[str] = "approvals.v1.request.returned"
+
+    request: UUID
+    round: int
+    stage: str
+
+
+class RequestImpossible(Event):
+    """A disposal could not be put to approval: no flow, or a role that nobody holds."""
+
+    TYPE: ClassVar[str] = "approvals.v1.request.impossible"
+
+    disposal: UUID
+    reason: str
+
+
+class GrantIssued(Event):
+    """All stages approved: who may do what, with which fields, for which purpose, when, and how often.
+
+    `fields` empty means all fields; `uses` None means no count. `persons` are those of the case: the requester first.
+    """
+
+    TYPE: ClassVar[str] = "approvals.v1.grant.issued"
+
+    grant: UUID
+    request: UUID
+    action: str
+    records: tuple[UUID, ...]
+    fields: tuple[str, ...]
+    purpose: str
+    not_before: datetime
+    until: datetime
+    uses: int | None
+    conditions: Conditions
+    holder_account: UUID
+    holder_person: UUID
+    persons: tuple[UUID, ...]
+    disposal: UUID | None = None
+    policy: str
+
+
+class GrantRevoked(Event):
+    """The grant ended before its time, by somebody else's act."""
+
+    TYPE: ClassVar[str] = "approvals.v1.grant.revoked"
+
+    grant: UUID
+
+
+class GrantReturned(Event):
+    """The holder gave the grant back."""
+
+    TYPE: ClassVar[str] = "approvals.v1.grant.returned"
+
+    grant: UUID
+
+
+class AccessRefused(BaseAccessRefused):
+    """The approvals service refused a known caller."""
+
+    TYPE: ClassVar[str] = "approvals.v1.access.refused"

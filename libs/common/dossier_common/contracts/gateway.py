@@ -1,0 +1,142 @@
+"""Events of the gateway: directory, sign-ins, tokens, refusals at the edge."""
+
+from datetime import date
+from typing import ClassVar
+from uuid import UUID
+
+from dossier_common.events import AccessRefused as BaseAccessRefused
+from dossier_common.events import Event, Outcome
+
+
+class UnitCreated(Event):
+    """A unit of the organisation tree: group, company, department or project."""
+
+    TYPE: ClassVar[str] = "gateway.v1.unit.created"
+
+    unit: UUID
+    parent: UUID | None
+    kind: str
+    code: str
+
+
+class AccountCreated(Event):
+    """An account of one person, in its home unit."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.created"
+
+    account: UUID
+    person: UUID
+    unit: UUID
+    clearance: str
+
+
+class AccountEnrolled(Event):
+    """The person set the password of his account, with a one-time code."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.enrolled"
+
+    account: UUID
+    person: UUID
+
+
+class ClearanceChanged(Event):
+    """What an account may be cleared for, before and after."""
+
+    TYPE: ClassVar[str] = "gateway.v1.clearance.changed"
+
+    account: UUID
+    person: UUID
+    clearance_from: str
+    clearance_to: str
+
+
+class RoleAssigned(Event):
+    """A role in a unit (A4.34)."""
+
+    TYPE: ClassVar[str] = "gateway.v1.role.assigned"
+
+    assignment: UUID
+    account: UUID
+    person: UUID
+    role: str
+    unit: UUID
+
+
+class RoleRevoked(Event):
+    """The end of a role assignment."""
+
+    TYPE: ClassVar[str] = "gateway.v1.role.revoked"
+
+    assignment: UUID
+    account: UUID
+    person: UUID
+    role: str
+    unit: UUID
+
+
+class QualificationRecorded(Event):
+    """An agreement was signed, a training passed (B2.5.4)."""
+
+    TYPE: ClassVar[str] = "gateway.v1.qualification.recorded"
+
+    account: UUID
+    person: UUID
+    qualification: str
+    valid_until: date | None
+
+
+class ClientRegistered(Event):
+    """An application, and the scopes that it may ask for."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.registered"
+
+    client_id: str
+    scopes: tuple[str, ...]
+
+
+class SignedIn(Event):
+    """A person signed in."""
+
+    TYPE: ClassVar[str] = "gateway.v1.session.signed-in"
+
+    account: UUID
+    person: UUID
+
+
+class SignInFailed(Event):
+    """A sign-in to a known account failed; unknown names are only counted, so that nobody can fill the log."""
+
+    TYPE: ClassVar[str] = "gateway.v1.session.sign-in-failed"
+    OUTCOME: ClassVar[Outcome] = Outcome.FAILED
+
+    account: UUID
+    locked: bool
+
+
+class TokenIssued(Event):
+    """An access token, by its id."""
+
+    TYPE: ClassVar[str] = "gateway.v1.token.issued"
+
+    token: str
+    client_id: str
+    account: UUID | None = None
+    person: UUID | None = None
+    scopes: tuple[str, ...]
+
+
+class AccessRefused(BaseAccessRefused):
+    """The gateway refused a known caller."""
+
+    TYPE: ClassVar[str] = "gateway.v1.access.refused"
+
+
+class RefusalsCounted(Event):
+    """How many anonymous calls were refused in one minute: 401 and 429."""
+
+    TYPE: ClassVar[str] = "gateway.v1.refusals.counted"
+    OUTCOME: ClassVar[Outcome] = Outcome.REFUSED
+
+    minute: str
+    unauthenticated: int
+    rate_limited: int

@@ -1,0 +1,95 @@
+"""What happens to every request before routing: its id, its limits, and what cannot be text at all."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dossier_common.ids import new_id
+from dossier_common.problems import Malformed, Problem, TooLarge, Unavailable
+
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
+SECONDS = 30.0
+
+
+class Edge:
+    """ASGI middleware: `X-Request-Id`, the limit of the body, the limit of the time, no NUL in an address.
+
+    `limits` gives other body limits by path.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, limits: Mapping[str, int]) -> None:
+        self._app, self._limit, self._limits = app, limit, dict(limits)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers with a problem."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not REQUEST_ID.match(request_id):
+            request_id = str(new_id())
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            async with asyncio.timeout(SECONDS):
+                await self._app(scope, self._limited(scope, receive), sending)
+        except (Problem, TimeoutError) as error:
+            if started:
+                raise
+            late = Unavailable("The request took too long; whether it was done can be asked with its Idempotency-Key.")
+            await _answer(error if isinstance(error, Problem) else late, sending)
+
+    def _limit_of(self, scope: Scope) -> int:
+        return self._limits.get(scope["path"], self._limit)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        if b"%00" in scope.get("raw_path", b"") or b"%00" in scope["query_string"] or "\0" in scope["path"]:
+            raise Malformed("An address holds no NUL.")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._limit_of(scope):
+            raise _too_large(self._limit_of(scope))
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        left = self._limit_of(scope)
+
+        async def receiving() -> Message:
+            nonlocal left
+            message = await receive()
+            if message["type"] == "http.request":
+                left -= len(message.get("body", b""))
+                if left < 0:
+                    raise HTTPException(TooLarge.status)  # which FastAPI lets pass while it reads a body
+            return message
+
+        return receiving
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"This operation takes at most {limit} bytes.")
+
+
+async def _answer(problem: Problem, send: Send) -> None:
+    body = orjson.dumps(problem.document())
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,117 @@
+"""The feed: every producer serves its numbered events over HTTP, so that NATS is fast and may be lost.
+
+For other parts only (`events:pull`).
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_common import tables
+from dossier_common.auth import scope
+from dossier_common.database import Read
+from dossier_common.identity import Subject
+from dossier_common.leaves import Head, Numbered
+from dossier_common.scopes import Scope
+from dossier_common.wire import event_to_json, head_to_json
+
+router = APIRouter(prefix="/internal/v1", tags=["events"])
+Follower = Annotated[Subject, scope(Scope.EVENTS_PULL)]
+
+PAGE = 512
+
+
+class WireHead(BaseModel):
+    """A signed head: hash in hex, signature in base64."""
+
+    producer: str
+    epoch: int
+    seq: int
+    hash: str
+    signature: str
+
+
+class WireEvent(BaseModel):
+    """Leaf and body as the text that was hashed, salt in base64."""
+
+    leaf: str
+    salt: str
+    body: str
+
+
+class FeedPage(BaseModel):
+    """Whole signed batches after a cursor, in order; empty when there is nothing newer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int
+    events: list[WireEvent]
+    head: WireHead | None
+
+
+class HeadAnswer(BaseModel):
+    """The newest signed head, or none when nothing was numbered yet."""
+
+    head: WireHead | None
+
+
+@router.get("/feed", operation_id="pull_events")
+async def pull_events(
+    request: Request,
+    session: Read,
+    _caller: Follower,
+    epoch: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+) -> FeedPage:
+    """Events after (epoch, after), up to a signed head. At the end of an epoch the next one follows from its start."""
+    return FeedPage.model_validate(await page(session, request.app.state.part, epoch, after))
+
+
+@router.get("/head", operation_id="show_head")
+async def show_head(request: Request, session: Read, _caller: Follower) -> HeadAnswer:
+    """The newest signed head of this producer."""
+    heads = tables.outbox_heads
+    row = (
+        await session.execute(select(heads).order_by(heads.c.epoch.desc(), heads.c.seq.desc()).limit(1))
+    ).one_or_none()
+    if row is None:
+        return HeadAnswer(head=None)
+    head = Head(request.app.state.part, row.epoch, row.seq, row.hash, row.signature)
+    return HeadAnswer(head=WireHead.model_validate(head_to_json(head)))
+
+
+async def page(session: AsyncSession, producer: str, epoch: int, after: int) -> dict[str, Any]:
+    """One page of whole batches; the pages of an epoch end at its last head, then the next epoch begins."""
+    heads, outbox = tables.outbox_heads, tables.outbox
+    newer = heads.c.seq > after
+    row = (
+        await session.execute(
+            select(heads)
+            .where(((heads.c.epoch == epoch) & newer) | (heads.c.epoch > epoch))
+            .order_by(heads.c.epoch, heads.c.seq)
+            .limit(1)
+        )
+    ).one_or_none()
+    if row is None:
+        return {"epoch": epoch, "events": [], "head": None}
+    if row.epoch > epoch:
+        epoch, after = row.epoch, 0
+    last = (
+        await session.execute(
+            select(heads)
+            .where(heads.c.epoch == epoch, heads.c.seq > after, heads.c.seq <= max(after + PAGE, row.seq))
+            .order_by(heads.c.seq.desc())
+            .limit(1)
+        )
+    ).one()
+    rows = await session.execute(
+        select(outbox)
+        .where(outbox.c.epoch == epoch, outbox.c.seq > after, outbox.c.seq <= last.seq)
+        .order_by(outbox.c.seq)
+    )
+    events = [Numbered(r.id, r.type, r.epoch, r.seq, r.leaf, r.salt, r.body) for r in rows]
+    head = Head(producer, last.epoch, last.seq, last.hash, last.signature)
+    return {"epoch": epoch, "events": [event_to_json(event) for event in events], "head": head_to_json(head)}

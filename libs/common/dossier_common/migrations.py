@@ -1,0 +1,78 @@
+"""What the parts' Alembic environments and first migrations have in common.
+
+Migrations run as `<part>_migrator`, who becomes `<part>_owner` and grants each table to `<part>_app` by name.
+"""
+
+import asyncio
+import os
+import re
+
+from alembic import context, op
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+PART = re.compile(r"^[a-z]+$")
+
+
+def run(metadata: MetaData, part: str) -> None:
+    """Runs the migrations of one part on the database at DOSSIER_MIGRATOR_URL, in one transaction as its owner.
+
+    A lock that is not had within five seconds ends the migration: the old version is still using the database.
+    """
+    if not PART.match(part):
+        raise ValueError(part)
+    asyncio.run(_run(metadata, part))
+
+
+async def _run(metadata: MetaData, part: str) -> None:
+    engine = create_async_engine(os.environ["DOSSIER_MIGRATOR_URL"], poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SET ROLE {part}_owner"))
+            await connection.execute(text("SET lock_timeout = '5s'"))
+            await connection.run_sync(_migrate, metadata)
+    finally:
+        await engine.dispose()
+
+
+def _migrate(connection: Connection, metadata: MetaData) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        compare_server_default=False,
+        include_object=_ours,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _ours(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:  # noqa: FBT001
+    return not (kind == "table" and name == "alembic_version")
+
+
+def create_tables(metadata: MetaData, part: str) -> None:
+    """Creates the tables of a first migration, the common ones among them, and wakes the relay at each insert.
+
+    The application role may read and write its own tables; grants that are narrower follow with `revoke`.
+    """
+    connection = op.get_bind()
+    metadata.create_all(connection)
+    for table in metadata.sorted_tables:
+        op.execute(f'GRANT SELECT, INSERT, UPDATE, DELETE ON "{table.name}" TO {part}_app')
+    op.execute(f"REVOKE UPDATE, DELETE ON outbox_heads FROM {part}_app")
+    op.execute(f"GRANT DELETE ON outbox_heads TO {part}_app")
+    op.execute(f"REVOKE DELETE ON outbox_state FROM {part}_app")
+    op.execute("INSERT INTO outbox_state DEFAULT VALUES")
+    op.execute(
+        "CREATE FUNCTION outbox_added() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_notify('outbox', ''); RETURN NULL; END $$"
+    )
+    op.execute("CREATE TRIGGER outbox_added AFTER INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION outbox_added()")
+    op.execute(f"GRANT SELECT ON alembic_version TO {part}_app")
+
+
+def revoke(table: str, rights: str, part: str) -> None:
+    """Takes rights on one table from the application role: `revoke("leaves", "UPDATE, DELETE", "audit")`."""
+    op.execute(f'REVOKE {rights} ON "{table}" FROM {part}_app')
