@@ -1,0 +1,5 @@
+"""`python -m dossier_cli`."""
+
+from dossier_cli.main import app
+
+app(prog_name="dossier")

