@@ -177,7 +177,7 @@ async def permitted(
 
 
 def scope(*scopes: Scope) -> Any:
-    """The caller, if he has all of these scopes; for `Annotated[Subject, scope(Scope.RECORDS_READ)]`."""
+    """Makes an `Annotated[Subject, …]` alias: the caller, if he has all of these scopes."""
     return Security(permitted, scopes=[str(needed) for needed in scopes])
 
 
