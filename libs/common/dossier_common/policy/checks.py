@@ -64,6 +64,7 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield from _scopes(policy)
     yield from _flows(policy)
     yield from _retention(policy)
+    yield from _duties(policy)
     yield from _clauses(policy)
     if not any(_duplicates(policy)):
         yield from _gaps(policy)
@@ -244,6 +245,13 @@ def _retention(policy: Policy) -> Iterator[Finding]:
     for (_, one), (at, other) in combinations(enumerate(policy.retention), 2):
         if one.when.specificity == other.when.specificity and one.when.overlaps(other.when):
             yield ("retention", at, "when"), f"as specific as the rule {one.id!r}, and both match the same record"
+
+
+def _duties(policy: Policy) -> Iterator[Finding]:
+    idle = {role.id for role in policy.roles if Scope.DUTIES_WORK not in role.scopes}
+    for at, duty in enumerate(policy.duties):
+        if duty.assignee in idle:
+            yield ("duties", at, "assignee"), f"the role {duty.assignee!r} lacks 'duties:work'"
 
 
 def _clauses(policy: Policy) -> Iterator[Finding]:
