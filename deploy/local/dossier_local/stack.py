@@ -1,0 +1,94 @@
+"""The whole stack in one state folder, from the lock to the last process that ends."""
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dossier_common.topology import PARTS
+from dossier_local import cluster as servers
+from dossier_local.cluster import Cluster
+from dossier_local.postgres import Postgres
+from dossier_local.processes import Program, clean_up
+from dossier_local.state import State, public_port, write_private
+from dossier_local.supervisor import Supervisor, programs
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, as the demo organisation and the story see it."""
+
+    state: State
+    base_url: str
+    ports: dict[str, int]
+    supervisor: Supervisor
+    say: Callable[[str], None]
+
+    def write_demo(self, organisation: dict[str, Any]) -> None:
+        """Writes `demo.json` (mode 0600): base URL, ports of the parts, and what the organisation brings."""
+        content = {"base_url": self.base_url, "ports": self.ports} | organisation
+        write_private(self.state.demo_file, json.dumps(content, ensure_ascii=False, indent=2).encode())
+
+    def write_ready(self) -> None:
+        """Says to others, in `run/ready.json`, that all parts are ready; it goes when the stack stops."""
+        content = {"pid": os.getpid(), "base_url": self.base_url, "ports": self.ports}
+        write_private(self.state.ready_file, json.dumps(content).encode())
+
+
+@asynccontextmanager
+async def running(
+    state: State,
+    say: Callable[[str], None],
+    *,
+    fresh: bool = False,
+    parts: Callable[[Cluster], Sequence[Program]] = programs,
+) -> AsyncIterator[Stack]:
+    """A stack whose processes are all ready; leaving the context stops them all.
+
+    With `fresh` it begins without data. Raises LauncherError.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with state.lock():
+        state.ready_file.unlink(missing_ok=True)
+        left = clean_up(state, Postgres(state).data)
+        if left:
+            say(f"Ended what a killed run had left: {', '.join(left)}")
+        if fresh:
+            forget(state)
+        wanted = os.environ.get("DOSSIER_PORT")
+        port, remark = public_port(state, int(wanted) if wanted else None)
+        if remark:
+            say(remark)
+        cluster = servers.start(state, gateway_port=port)
+        supervisor = Supervisor(cluster, parts(cluster), say)
+        try:
+            supervisor.start()
+            await supervisor.until_ready()
+            ports = {part: cluster.environment.ports[part] for part in PARTS}
+            yield Stack(state, cluster.environment.base_url, ports, supervisor, say)
+        finally:
+            state.ready_file.unlink(missing_ok=True)
+            stopping = asyncio.ensure_future(supervisor.stop())
+            while not stopping.done():
+                try:
+                    await asyncio.shield(stopping)
+                except asyncio.CancelledError:
+                    say("Stopping; the processes are being waited for.")
+
+
+def forget(state: State) -> None:
+    """Removes all data of a state folder from which nothing runs; the folder and its lock stay."""
+    Postgres(state).wipe()
+    for path in state.folder.iterdir():
+        if path == state.run:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    state.make()
