@@ -24,6 +24,8 @@ _COMPOUND = (
 COMPOUND_SURNAMES = frozenset(_COMPOUND[at : at + 2] for at in range(0, len(_COMPOUND), 2))
 _PERSON_NAME = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]{2,4}")
 _ELEVEN_DIGITS = re.compile(r"1[0-9]{10}")
+_IDENTIFIER = re.compile(r"[0-9A-Za-z]+")
+_ACCOUNT = re.compile(r"[0-9]{12,}")
 _EMAIL = re.compile(r"([^@\s]{1,64})@([^@\s]{1,253})")
 _PROVINCE_ENDS = ("省", "市", "自治区", "特别行政区")
 
@@ -46,6 +48,8 @@ def _phone(value: str) -> str:
 
 def _identifier(value: str) -> str:
     """First two and last two of fifteen or more characters, first and last of eight or more."""
+    if _IDENTIFIER.fullmatch(value) is None:
+        return HIDDEN
     if len(value) >= 15:
         return f"{value[:2]}******{value[-2:]}"
     return f"{value[0]}******{value[-1]}" if len(value) >= 8 else HIDDEN
@@ -88,8 +92,8 @@ def _email(value: str) -> str:
 
 
 def _account(value: str) -> str:
-    """The last four of twelve or more characters, as on a receipt."""
-    return f"****{value[-4:]}" if len(value) >= 12 else HIDDEN
+    """The last four of twelve or more digits, as on a receipt."""
+    return f"****{value[-4:]}" if _ACCOUNT.fullmatch(value) else HIDDEN
 
 
 _MASKS: dict[Mask, Callable[[str], str]] = {

@@ -30,7 +30,7 @@ _DELIMITERS = ",;\t"
 _HEADER_WITHIN = 10  # offices put a title and a date of printing above their tables
 _SNIFFED = 100_000
 _EDGES = " \t\n\u00a0\u3000"
-_DECORATION = re.compile(r"[\s_\-*::]+|[((](?:必填|选填|required|optional)[))]")
+_DECORATION = re.compile(r"[\s_\-*:]+|\((?:必填|选填|required|optional)\)")
 _END = "\x00end of file\x00"
 
 Cells = tuple[int, list[str]]
@@ -144,7 +144,7 @@ def _csv_rows(text: str, meanings: Mapping[str, str], limits: Limits) -> Iterato
                     return
                 raise UnreadableSpreadsheet(Reason.MALFORMED, row=number)
             if len(record) > limits.max_columns:
-                del record[limits.max_columns + 1 :]
+                record[limits.max_columns :] = [next(filter(None, record[limits.max_columns :]), "")]
             if record and any(record):
                 yield number, record
     except csv.Error:

@@ -12,7 +12,8 @@ from typing import Any
 from xml.parsers import expat
 
 import openpyxl
-from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
+from openpyxl.worksheet._reader import WorkSheetParser
+from openpyxl.xml.constants import SHEET_MAIN_NS
 
 _LAST_ROW = 1_048_576  # ECMA-376: no worksheet has more
 _MAX_PARTS = 1_000
@@ -133,20 +134,45 @@ def _refuse_doctype(package: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
         raise UnreadableSpreadsheet(Reason.NOT_A_SPREADSHEET)
 
 
+class _Sheet(WorkSheetParser):
+    """Rows and cells of a sheet as they stand.
+
+    Formulas are neither translated nor parsed: one that cannot be parsed must not spoil the other rows.
+    """
+
+    def parse_formula(self, element: Any) -> str:
+        return "=" + (element.findtext(f"{{{SHEET_MAIN_NS}}}f") or "")
+
+
 def _cells(data: bytes, limits: Limits) -> Iterator[tuple[int, list[str]]]:
-    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=False, keep_links=False)
+    book: Any = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=False, keep_links=False)
     try:
         sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
         if sheet is None:
             raise UnreadableSpreadsheet(Reason.NO_HEADER)
-        sheet.reset_dimensions()  # what the file claims about its size is not believed
-        for number, values in enumerate(sheet.iter_rows(max_col=limits.max_columns + 1, values_only=True), start=1):
-            if number > _LAST_ROW:
-                raise UnreadableSpreadsheet(Reason.NOT_A_SPREADSHEET)
-            if any(value is not None for value in values):
-                yield number, [_text(value) for value in values]
+        # The parser beneath openpyxl's read-only sheet: that one fills the gaps that a file claims with empty rows.
+        with sheet._get_source() as source:  # noqa: SLF001
+            parser = _Sheet(
+                source,
+                sheet._shared_strings,  # noqa: SLF001
+                data_only=False,
+                epoch=book.epoch,
+                date_formats=book._date_formats,  # noqa: SLF001
+                timedelta_formats=book._timedelta_formats,  # noqa: SLF001
+            )
+            for number, cells in parser.parse():
+                if not 1 <= number <= _LAST_ROW:
+                    raise UnreadableSpreadsheet(Reason.NOT_A_SPREADSHEET)
+                if row := _row(cells, limits.max_columns):
+                    yield number, row
     finally:
         book.close()
+
+
+def _row(cells: list[dict[str, Any]], last: int) -> list[str]:
+    """The texts of a row by column, empty for a blank row; what stands beyond the last column counts as one more."""
+    texts = {min(cell["column"] - 1, last): text for cell in cells if (text := _text(cell["value"]))}
+    return [texts.get(at, "") for at in range(max(texts) + 1)] if texts else []
 
 
 def _text(value: Any) -> str:  # noqa: PLR0911 - a kind of cell each
@@ -165,9 +191,5 @@ def _text(value: Any) -> str:  # noqa: PLR0911 - a kind of cell each
             return value.date().isoformat() if value.time() == time() else value.isoformat(" ")
         case date() | time():
             return value.isoformat()
-        case ArrayFormula():
-            return value.text or "="
-        case DataTableFormula():
-            return "="
         case _:
             return str(value)
