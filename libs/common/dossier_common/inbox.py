@@ -143,7 +143,7 @@ class Consumer:
         page = answer.json()
         if not page["events"]:
             return False
-        await self._take([event_from_json(event) for event in page["events"]], head_from_json(page["head"]))
+        await self.take([event_from_json(event) for event in page["events"]], head_from_json(page["head"]))
         return True
 
     async def _follow(self) -> None:
@@ -173,16 +173,18 @@ class Consumer:
                 continue
             heard = loop.time()
             pending += [(each, *read_message(each.data)) for each in messages]
-            whole = next((i for i in range(len(pending), 0, -1) if _ends_batch(pending[i - 1])), 0)
-            if whole:
-                await self._take([event for _, event, _ in pending[:whole]], pending[whole - 1][2])
+            while whole := _whole_batches(pending):
+                await self.take([event for _, event, _ in pending[:whole]], pending[whole - 1][2])
                 await pending[whole - 1][0].ack()
                 del pending[:whole]
             if len(pending) > PENDING_LIMIT:
                 raise ChainBroken(f"{self._producer}: a batch without its end")
 
-    async def _take(self, events: list[Numbered], head: Head) -> None:
-        """Verifies and applies what is newer than the cursor, and moves the cursor, in one transaction."""
+    async def take(self, events: Sequence[Numbered], head: Head) -> None:
+        """Verifies and applies what is newer than the cursor, and moves the cursor, in one transaction.
+
+        Also the way in for a batch that comes by neither stream nor feed. Raises ChainBroken.
+        """
         async with self._database.transaction() as session:
             cursor = await read_cursor(session, self._producer, lock=True)
             if head.epoch < cursor.epoch or (head.epoch == cursor.epoch and head.seq <= cursor.seq):
@@ -196,9 +198,13 @@ class Consumer:
             await write_cursor(session, self._producer, Cursor(head.epoch, head.seq, head.hash), self._clock)
 
 
-def _ends_batch(item: tuple[Msg, Numbered, Head]) -> bool:
-    _, event, head = item
-    return (event.epoch, event.seq) == (head.epoch, head.seq)
+def _whole_batches(pending: Sequence[tuple[Msg, Numbered, Head]]) -> int:
+    """How many of the messages, from the first, are whole batches of one epoch; the next epoch waits for its end."""
+    for place in range(len(pending), 0, -1):
+        _, event, head = pending[place - 1]
+        if event.epoch == pending[0][1].epoch and (event.epoch, event.seq) == (head.epoch, head.seq):
+            return place
+    return 0
 
 
 async def read_cursor(session: AsyncSession, producer: str, *, lock: bool = False) -> Cursor:

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 PART = re.compile(r"^[a-z]+$")
+PARTITION = re.compile(r"_(\d{4}_\d{2}|default)$")
+"""How partitions are named: by month, and the one for all else."""
 
 
 def run(metadata: MetaData, part: str) -> None:
@@ -48,8 +50,10 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
         context.run_migrations()
 
 
-def _ours(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:  # noqa: FBT001
-    return not (kind == "table" and name == "alembic_version")
+def _ours(_object: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:  # noqa: FBT001
+    """Partitions are made by a job of the operator, and are no tables of the models."""
+    made_elsewhere = name == "alembic_version" or (reflected and bool(PARTITION.search(name or "")))
+    return not (kind == "table" and made_elsewhere)
 
 
 def create_tables(metadata: MetaData, part: str) -> None:

@@ -27,6 +27,7 @@ from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
 from dossier_common.problems import UpstreamUnavailable
+from dossier_common.receipts import Receipt, ReceiptForged
 from dossier_common.relay import Confirmation, Publisher, Relay
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
@@ -80,12 +81,18 @@ class Context:
         )
 
     async def confirmed(self) -> Confirmation | None:
-        """The audit service's last receipt for this part. Raises UpstreamUnavailable."""
+        """The audit service's last receipt for this part, verified. Raises UpstreamUnavailable."""
         answer = await self.peers.get("audit", f"/internal/v1/receipts/{self.part}", Scope.EVENTS_PULL)
         if answer.status_code != 200:
             raise UpstreamUnavailable(f"The audit service answers {answer.status_code}.")
-        receipt = answer.json()["receipt"]
-        return Confirmation(receipt["epoch"], receipt["seq"], bytes.fromhex(receipt["hash"])) if receipt else None
+        said = answer.json()["receipt"]
+        if said is None:
+            return None
+        try:
+            receipt = Receipt.verified(said, self.part, VerifyingKeys(self.settings.common.producer_keys["audit"]))
+        except ReceiptForged as error:
+            raise UpstreamUnavailable("The audit service's receipt cannot be verified.") from error
+        return Confirmation(receipt.epoch, receipt.seq, receipt.hash)
 
 
 def run(part: str, settings: PartSettings, jobs: Callable[[Context], Mapping[str, Job]]) -> None:

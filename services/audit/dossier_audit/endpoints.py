@@ -1,0 +1,107 @@
+"""HTTP of the audit service."""
+
+from datetime import UTC, datetime
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import Depends, Path, Query, Request
+
+from dossier_audit import service
+from dossier_audit.auth import Auditor, Producer
+from dossier_audit.models import Body
+from dossier_audit.repository import Filters, Place
+from dossier_audit.schemas import (
+    AuditEvent,
+    AuditEvents,
+    Instant,
+    OpenedEvent,
+    Order,
+    ReceiptAnswer,
+    WireReceipt,
+)
+from dossier_common.app import router as make_router
+from dossier_common.database import Read, Write
+from dossier_common.events import Outcome
+from dossier_common.paging import Page, Paged
+from dossier_common.problems import Malformed
+
+router = make_router(tags=["audit"])
+
+Name = Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+def _filters(
+    actor: Annotated[UUID | None, Query(description="Account or person")] = None,
+    client: Name = None,
+    record: Annotated[UUID | None, Query()] = None,
+    type: Name = None,  # noqa: A002  # the name in the address
+    outcome: Annotated[Outcome | None, Query()] = None,
+    start: Annotated[Instant | None, Query(alias="from", description="From this instant on")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Before this instant")] = None,
+    producer: Name = None,
+) -> Filters:
+    return Filters(actor, client, record, type, outcome, start, end, producer)
+
+
+Filtered = Annotated[Filters, Depends(_filters)]
+
+
+@router.get("/v1/audit/events")
+async def list_audit_events(
+    request: Request,
+    session: Write,
+    auditor: Auditor,
+    filters: Filtered,
+    page: Paged,
+    order: Annotated[Order, Query()] = Order.NEWEST,
+) -> AuditEvents:
+    """Events that match all filters. The query itself is an event, and found by later ones."""
+    found = await service.find_events(
+        session,
+        filters,
+        limit=page.limit,
+        after=_after(page),
+        newest_first=order is Order.NEWEST,
+        auditor=auditor,
+        clock=request.app.state.clock,
+    )
+    if len(found) > page.limit:
+        page.more(*_keys(found[page.limit - 1]))
+    return AuditEvents(items=[AuditEvent.of(body) for body in found[: page.limit]])
+
+
+@router.get("/v1/audit/events/{event_id}")
+async def open_audit_event(request: Request, session: Write, auditor: Auditor, event_id: UUID) -> OpenedEvent:
+    """One event with leaf, body and salt: what an auditor needs to check its commitment."""
+    leaf, body = await service.open_event(session, event_id, auditor, request.app.state.clock)
+    return OpenedEvent.opened(leaf, body)
+
+
+@router.get("/internal/v1/receipts/{producer}")
+async def show_receipt(
+    request: Request,
+    session: Read,
+    caller: Producer,
+    producer: Annotated[str, Path(max_length=32, pattern="^[a-z]+$")],
+) -> ReceiptAnswer:
+    """How far the calling producer's events are durable here, signed. For that producer only."""
+    receipt = await service.receipt_for(session, producer, caller, request.app.state.signing_key)
+    return ReceiptAnswer(receipt=WireReceipt.of(receipt) if receipt else None)
+
+
+def _keys(body: Body) -> tuple[str, str, int, int]:
+    return (body.time.astimezone(UTC).isoformat(), body.producer, body.epoch, body.seq)
+
+
+def _after(page: Page) -> Place | None:
+    if page.after is None:
+        return None
+    try:
+        time, producer, epoch, seq = page.after
+        at = datetime.fromisoformat(time).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Malformed("The cursor is none that was handed out.") from error
+    numbers = isinstance(epoch, int) and isinstance(seq, int) and 0 <= epoch < 2**31 and 0 <= seq < 2**63
+    if not (isinstance(producer, str) and "\0" not in producer and numbers):
+        raise Malformed("The cursor is none that was handed out.")
+    return cast("Place", (at, producer, epoch, seq))

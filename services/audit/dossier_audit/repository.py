@@ -1,0 +1,171 @@
+"""All SQL of the audit service."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_audit import rules
+from dossier_audit.models import Body, Leaf, ProducerHead
+from dossier_common.leaves import Head, Numbered
+
+# One statement a batch, its rows in arrays: 20 times faster than a statement with as many VALUES.
+_INSERT_LEAVES: Final = text("""
+INSERT INTO leaves (producer, epoch, seq, id, hash, leaf, time, type, ingested_at)
+SELECT :producer, :epoch, u.seq, u.id, u.hash, u.leaf, u.time, u.type, CAST(:now AS timestamptz)
+FROM unnest(CAST(:seqs AS bigint[]), CAST(:ids AS uuid[]), CAST(:hashes AS bytea[]), CAST(:leaves AS bytea[]),
+  CAST(:times AS timestamptz[]), CAST(:types AS text[])) AS u (seq, id, hash, leaf, time, type)
+""")
+_INSERT_BODIES: Final = text("""
+INSERT INTO bodies (producer, epoch, time, seq, id, type, outcome, actor, person, client, subject, record, records,
+  txn, salt, body)
+SELECT :producer, :epoch, u.time, u.seq, u.id, u.type, u.outcome, u.actor, u.person, u.client, u.subject, u.record,
+  CAST(u.records AS uuid[]), u.txn, u.salt, u.body
+FROM unnest(CAST(:times AS timestamptz[]), CAST(:seqs AS bigint[]), CAST(:ids AS uuid[]), CAST(:types AS text[]),
+  CAST(:outcomes AS text[]), CAST(:actors AS uuid[]), CAST(:persons AS uuid[]), CAST(:clients AS text[]),
+  CAST(:subjects AS text[]), CAST(:records AS uuid[]), CAST(:several AS text[]), CAST(:txns AS text[]),
+  CAST(:salts AS bytea[]), CAST(:bodies AS bytea[]))
+  AS u (time, seq, id, type, outcome, actor, person, client, subject, record, records, txn, salt, body)
+""")
+_INSERT_HEAD: Final = text("""
+INSERT INTO producer_heads (producer, epoch, seq, hash, signature, at)
+VALUES (:producer, :epoch, :seq, :hash, :signature, CAST(:now AS timestamptz))
+""")
+
+
+async def insert_events(
+    session: AsyncSession, producer: str, events: Sequence[Numbered], head: Head, now: datetime
+) -> None:
+    """Stores a batch with its head. An event that is there already raises, and undoes the batch with its cursor."""
+    place = {"producer": producer, "epoch": head.epoch}
+    times = [rules.time_of(event.leaf, now) for event in events]
+    found = [rules.extract(event.body) for event in events]
+    same = {
+        "times": times,
+        "seqs": [event.seq for event in events],
+        "ids": [event.id for event in events],
+        "types": [rules.type_of(event.type) for event in events],
+    }
+    leaves = {"hashes": [event.hash for event in events], "leaves": [event.leaf for event in events]}
+    await session.execute(_INSERT_LEAVES, place | same | leaves | {"now": now})
+    bodies = {
+        "outcomes": [each.outcome for each in found],
+        "actors": [each.actor for each in found],
+        "persons": [each.person for each in found],
+        "clients": [each.client for each in found],
+        "subjects": [each.subject for each in found],
+        "records": [each.record for each in found],
+        "several": [_array(each.records) for each in found],
+        "txns": [each.txn for each in found],
+        "salts": [event.salt for event in events],
+        "bodies": [event.body for event in events],
+    }
+    await session.execute(_INSERT_BODIES, place | same | bodies)
+    await session.execute(
+        _INSERT_HEAD, place | {"seq": head.seq, "hash": head.hash, "signature": head.signature, "now": now}
+    )
+
+
+def _array(records: Sequence[UUID]) -> str | None:
+    return "{" + ",".join(map(str, records)) + "}" if records else None
+
+
+async def latest_head(session: AsyncSession, producer: str) -> ProducerHead | None:
+    """How far a producer's events are durable here."""
+    newest = (ProducerHead.epoch.desc(), ProducerHead.seq.desc())
+    query = select(ProducerHead).where(ProducerHead.producer == producer).order_by(*newest).limit(1)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which events; what is None does not narrow. `actor` is an account or a person."""
+
+    actor: UUID | None = None
+    client: str | None = None
+    record: UUID | None = None
+    type: str | None = None
+    outcome: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    producer: str | None = None
+
+    def named(self) -> tuple[str, ...]:
+        """The filters in use, as the event of the query says them; they hold identifiers only."""
+        given = {
+            "actor": self.actor,
+            "client": self.client,
+            "record": self.record,
+            "type": self.type,
+            "outcome": self.outcome,
+            "from": self.start.isoformat() if self.start else None,
+            "to": self.end.isoformat() if self.end else None,
+            "producer": self.producer,
+        }
+        return tuple(f"{name}={value}" for name, value in given.items() if value is not None)
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """As conditions on bodies. `record` finds events over several records too."""
+        found: list[ColumnElement[bool]] = []
+        if self.actor is not None:
+            found.append(or_(Body.actor == self.actor, Body.person == self.actor))
+        if self.record is not None:
+            found.append(or_(Body.record == self.record, Body.records.contains([self.record])))
+        equal = {
+            Body.client: self.client,
+            Body.type: self.type,
+            Body.outcome: self.outcome,
+            Body.producer: self.producer,
+        }
+        found += [column == value for column, value in equal.items() if value is not None]
+        if self.start is not None:
+            found.append(Body.time >= self.start)
+        if self.end is not None:
+            found.append(Body.time < self.end)
+        return found
+
+
+Place = tuple[datetime, str, int, int]
+"""The order of events: time, producer, epoch, seq."""
+
+
+async def find_events(
+    session: AsyncSession, filters: Filters, *, limit: int, after: Place | None, newest_first: bool
+) -> Sequence[Body]:
+    """A page of events after a place, with one more than `limit` when there are more."""
+    order = (Body.time, Body.producer, Body.epoch, Body.seq)
+    query: Select[Any] = select(Body).where(*filters.conditions())
+    if after is not None:
+        key, place = tuple_(*order), tuple_(*after)
+        query = query.where(key < place if newest_first else key > place)
+    query = query.order_by(*(each.desc() if newest_first else each.asc() for each in order)).limit(limit + 1)
+    found: Sequence[Body] = (await session.execute(query)).scalars().all()
+    return found
+
+
+async def event(session: AsyncSession, event_id: UUID) -> tuple[Leaf, Body] | None:
+    """An event with its leaf; of one that stands in two epochs the newer."""
+    same = (
+        (Body.time == Leaf.time)
+        & (Body.producer == Leaf.producer)
+        & (Body.epoch == Leaf.epoch)
+        & (Body.seq == Leaf.seq)
+    )
+    query = (
+        select(Leaf, Body)
+        .join(Body, same)
+        .where(Leaf.id == event_id)
+        .order_by(Leaf.ingested_at.desc(), Leaf.epoch.desc())
+    )
+    row = (await session.execute(query.limit(1))).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+async def make_partitions(session: AsyncSession, first: datetime, months: int) -> list[str]:
+    """Makes the partitions of this month and the next ones, as the owner. Returns what was missing."""
+    query = select(func.make_body_partitions(first.date(), months))
+    return list((await session.execute(query)).scalars())

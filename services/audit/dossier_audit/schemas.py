@@ -1,0 +1,133 @@
+"""Shapes on the wire of the audit service."""
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+
+from dossier_audit.models import Body, Leaf
+from dossier_common.receipts import Receipt
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("an instant between the years 1 and 9999") from error
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Order(StrEnum):
+    """By the time that the producers state."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+class AuditEvent(BaseModel):
+    """What happened. Members that the event does not say are null; `data` is null for a body that is no JSON object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID
+    type: str
+    time: datetime
+    outcome: str | None
+    actor: UUID | None
+    person: UUID | None
+    client: str | None
+    subject: str | None
+    producer: str
+    epoch: int
+    seq: int
+    txn: str | None
+    data: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """From a row."""
+        return cls(**_described(body))
+
+
+class AuditEvents(BaseModel):
+    """A page of events."""
+
+    items: list[AuditEvent]
+
+
+class OpenedEvent(AuditEvent):
+    """An event with what proves it: SHA-256(salt ‖ body) is the leaf's commitment, and SHA-256(leaf) its hash.
+
+    `leaf` and `body` are the exact text that was hashed; `salt` is base64, `hash` hex.
+    """
+
+    leaf: str
+    body: str
+    salt: str
+    hash: str
+    ingested_at: datetime
+
+    @classmethod
+    def opened(cls, leaf: Leaf, body: Body) -> Self:
+        """From the rows of both."""
+        return cls(
+            **_described(body),
+            leaf=leaf.leaf.decode(),
+            body=body.body.decode(),
+            salt=b64encode(body.salt).decode(),
+            hash=leaf.hash.hex(),
+            ingested_at=leaf.ingested_at,
+        )
+
+
+def _described(body: Body) -> dict[str, Any]:
+    try:
+        said = orjson.loads(body.body)
+    except orjson.JSONDecodeError:
+        said = None
+    data = said.get("data") if isinstance(said, dict) else None
+    return {
+        "id": body.id,
+        "type": body.type,
+        "time": body.time,
+        "outcome": body.outcome,
+        "actor": body.actor,
+        "person": body.person,
+        "client": body.client,
+        "subject": body.subject,
+        "producer": body.producer,
+        "epoch": body.epoch,
+        "seq": body.seq,
+        "txn": body.txn,
+        "data": data if isinstance(data, dict) else None,
+    }
+
+
+class WireReceipt(BaseModel):
+    """How far a producer's events are durable; hash in hex, signature in base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    producer: str
+    epoch: int
+    seq: int
+    hash: str
+    at: str
+    signature: str
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Self:
+        """As it travels."""
+        return cls(**receipt.to_json())
+
+
+class ReceiptAnswer(BaseModel):
+    """The newest receipt, or none before the producer's first event."""
+
+    receipt: WireReceipt | None

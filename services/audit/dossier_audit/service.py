@@ -1,0 +1,71 @@
+"""Use cases of the audit service. Whoever looks into the log is in it himself (A4.33)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_audit import repository
+from dossier_audit.errors import EventUnknown, ForeignReceipt
+from dossier_audit.models import Body, Leaf
+from dossier_audit.repository import Filters, Place
+from dossier_common import outbox
+from dossier_common.clock import Clock
+from dossier_common.contracts.audit import EventOpened, EventsQueried, ProducerForked
+from dossier_common.identity import Subject
+from dossier_common.keys import SigningKey
+from dossier_common.leaves import Head, Numbered
+from dossier_common.receipts import Receipt
+
+
+async def ingest(session: AsyncSession, producer: str, events: Sequence[Numbered], head: Head, now: datetime) -> None:
+    """Stores a verified batch, and with it what the next receipt says.
+
+    A new epoch after an old one means that the producer was restored, or that another signs with its key: that
+    is an event of its own.
+    """
+    before = await repository.latest_head(session, producer)
+    if before is not None and head.epoch > before.epoch:
+        forked = ProducerForked(producer=producer, epoch=before.epoch, seq=before.seq)
+        await outbox.add(session, forked, by=None, at=now)
+    await repository.insert_events(session, producer, events, head, now)
+
+
+async def receipt(session: AsyncSession, producer: str, key: SigningKey) -> Receipt | None:
+    """How far this producer's events are durable here, signed; None before its first event."""
+    head = await repository.latest_head(session, producer)
+    return Receipt.sign(key, producer, head.epoch, head.seq, head.hash, head.at) if head else None
+
+
+async def receipt_for(session: AsyncSession, producer: str, caller: Subject, key: SigningKey) -> Receipt | None:
+    """The caller's own receipt. Raises ForeignReceipt for that of another."""
+    if caller.service != producer:
+        raise ForeignReceipt
+    return await receipt(session, producer, key)
+
+
+async def find_events(
+    session: AsyncSession,
+    filters: Filters,
+    *,
+    limit: int,
+    after: Place | None,
+    newest_first: bool,
+    auditor: Subject,
+    clock: Clock,
+) -> Sequence[Body]:
+    """A page of events, perhaps with one more than `limit`. The query is an event, durable before its answer."""
+    found = await repository.find_events(session, filters, limit=limit, after=after, newest_first=newest_first)
+    queried = EventsQueried(filters=filters.named(), found=min(len(found), limit))
+    await outbox.add(session, queried, by=auditor, at=clock.now())
+    return found
+
+
+async def open_event(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> tuple[Leaf, Body]:
+    """An event with leaf, body and salt, so that the auditor can check the commitment. Raises EventUnknown."""
+    found = await repository.event(session, event_id)
+    if found is None:
+        raise EventUnknown
+    await outbox.add(session, EventOpened(object=event_id), by=auditor, at=clock.now())
+    return found

@@ -1,0 +1,4 @@
+from dossier_audit.models import Base
+from dossier_common import migrations
+
+migrations.run(Base.metadata, "audit")
