@@ -132,7 +132,7 @@ def create_app(
     for each in (*routers, feed.router):
         app.include_router(each)
     for error in (Problem, HTTPException, RequestValidationError, *DATABASE_ERRORS, Exception):
-        app.add_exception_handler(error, _answer_problem)
+        app.add_exception_handler(error, answer_problem)
     app.router.routes.extend(_health())
     limit = settings.max_body if settings else 1 << 20
     app.add_middleware(Edge, limit=limit, limits=body_limits or {})
@@ -178,10 +178,11 @@ def _health() -> list[BaseRoute]:
     return list(health.routes)
 
 
-async def _answer_problem(request: Request, error: Exception) -> Response:
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """The one place where problems become answers; the refusal of a known caller is recorded before it is sent."""
     problem = as_problem(error)
     subject: Subject | None = getattr(request.state, "subject", None)
-    if problem.refusal and subject is not None:
+    if problem.refusal and not problem.recorded and subject is not None:
         try:
             await record_refusal(request, problem, subject)
         except Exception as failure:

@@ -77,6 +77,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
         self.members = members
+        self.recorded = False
+        """Whether the refusal is an event already, so that it is not recorded twice."""
 
     def document(self, *, chinese: bool = False, instance: str | None = None) -> dict[str, Any]:
         """The problem document; members that are empty are left out."""

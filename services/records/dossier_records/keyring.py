@@ -1,0 +1,145 @@
+"""The `file` key provider: ring keys outside PostgreSQL, sealed by a passphrase, one file an epoch.
+
+What is destroyed here is gone: the file is overwritten, its removal is synced, and every process asks the file
+system before it uses a key that it has in memory. Source: ARCHITECTURE.md, "Secrets and destruction".
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from dossier_records.envelopes import CannotOpen
+
+KEY = 32
+NONCE = 12
+SCRYPT_COST = 2**15
+INDEX = "index"
+
+
+class KeyDestroyed(CannotOpen):
+    """The epoch's key is not in the provider: what was wrapped under it can be read no more."""
+
+
+class WrongPassphrase(Exception):
+    """The passphrase does not open this key ring."""
+
+
+class FileKeyring:
+    """Keys of rings, by name and epoch; each process has its own, over the same folder."""
+
+    def __init__(self, folder: Path, passphrase: bytes) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._kek = AESGCM(Scrypt(self._salt(), KEY, SCRYPT_COST, 8, 1).derive(passphrase))
+        self._keys: dict[Path, AESGCM] = {}
+        self._check_passphrase()
+
+    def create(self, ring: str, epoch: int) -> None:
+        """The epoch has a key, durable on disk; one that exists stays as it is."""
+        self._store(self._path(ring, epoch), secrets.token_bytes(KEY))
+
+    def wrap(self, ring: str, epoch: int, data_key: bytes, bound: bytes) -> bytes:
+        """The data key under the epoch's key; `bound` says what it belongs to. Raises KeyDestroyed."""
+        nonce = secrets.token_bytes(NONCE)
+        return nonce + self._key(ring, epoch).encrypt(nonce, data_key, self._bound(ring, epoch, bound))
+
+    def unwrap(self, ring: str, epoch: int, wrapped: bytes, bound: bytes) -> bytes:
+        """Raises KeyDestroyed, or CannotOpen for another key or a changed one."""
+        key = self._key(ring, epoch)
+        try:
+            return key.decrypt(wrapped[:NONCE], wrapped[NONCE:], self._bound(ring, epoch, bound))
+        except (InvalidTag, ValueError) as error:
+            raise CannotOpen from error
+
+    def destroy(self, ring: str, epoch: int) -> None:
+        """The epoch's key exists nowhere any more; repeating it does no harm."""
+        path = self._path(ring, epoch)
+        self._keys.pop(path, None)
+        if path.exists():
+            with path.open("r+b") as file:
+                file.write(secrets.token_bytes(path.stat().st_size))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
+        self._sync_folder()
+
+    def holds(self, ring: str, epoch: int) -> bool:
+        """Whether the epoch's key is there."""
+        return self._path(ring, epoch).exists()
+
+    def index_key(self) -> bytes:
+        """The key of the blind indexes; made when first asked for."""
+        path = self._path(INDEX, 1)
+        self._store(path, secrets.token_bytes(KEY))
+        return self._open(path)
+
+    def _path(self, ring: str, epoch: int) -> Path:
+        if not ring.replace("-", "").replace("_", "").isalnum():
+            raise ValueError("not a ring")
+        return self._folder / f"{ring}.{epoch}.key"
+
+    @staticmethod
+    def _bound(ring: str, epoch: int, bound: bytes) -> bytes:
+        return b"dossier-wrap-v1\n%s\n%d\n" % (ring.encode(), epoch) + bound
+
+    def _key(self, ring: str, epoch: int) -> AESGCM:
+        path = self._path(ring, epoch)
+        if not path.exists():
+            self._keys.pop(path, None)
+            raise KeyDestroyed
+        known = self._keys.get(path)
+        if known is None:
+            known = self._keys[path] = AESGCM(self._open(path))
+        return known
+
+    def _open(self, path: Path) -> bytes:
+        sealed = path.read_bytes()
+        try:
+            return self._kek.decrypt(sealed[:NONCE], sealed[NONCE:], path.name.encode())
+        except InvalidTag as error:
+            raise WrongPassphrase(path.name) from error
+
+    def _store(self, path: Path, key: bytes) -> None:
+        if path.exists():
+            return
+        nonce = secrets.token_bytes(NONCE)
+        self._write(path, nonce + self._kek.encrypt(nonce, key, path.name.encode()))
+
+    def _salt(self) -> bytes:
+        path = self._folder / "salt"
+        if not path.exists():
+            self._write(path, secrets.token_bytes(16))
+        return path.read_bytes()
+
+    def _check_passphrase(self) -> None:
+        path = self._path("check", 1)
+        self._store(path, secrets.token_bytes(KEY))
+        self._open(path)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Durable, and of two writers at once the first wins."""
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return
+        finally:
+            draft.unlink()
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

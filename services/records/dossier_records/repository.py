@@ -1,0 +1,319 @@
+"""All SQL of the records service."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, delete, exists, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_common.contracts.approvals import GrantIssued
+from dossier_common.paging import Page
+from dossier_records.models import (
+    BlindIndex,
+    Consent,
+    Copy,
+    Grant,
+    GrantUse,
+    Hold,
+    Import,
+    ImportRefusal,
+    Plan,
+    Record,
+    RecordVersion,
+    RingEpoch,
+)
+
+OUTSTANDING = ("issued", "receipted")
+
+
+async def add(session: AsyncSession, row: object) -> None:
+    """Adds one row and sends it, so that what the database generates is known."""
+    session.add(row)
+    await session.flush()
+
+
+# --- key rings
+
+
+async def open_epoch(session: AsyncSession, ring: str) -> int | None:
+    """The ring's open epoch, which cannot close before this transaction ends."""
+    query = select(RingEpoch.epoch).where(RingEpoch.ring == ring, RingEpoch.state == "open")
+    return (await session.execute(query.with_for_update(read=True, key_share=False))).scalar_one_or_none()
+
+
+async def add_first_epoch(session: AsyncSession, ring: str) -> None:
+    """The first epoch of a ring; of two at once one wins, and both may use it."""
+    await session.execute(insert(RingEpoch).values(ring=ring, epoch=1, state="open").on_conflict_do_nothing())
+
+
+# --- plans
+
+
+async def plan(session: AsyncSession, plan_id: UUID) -> Plan | None:
+    """One plan."""
+    return await session.get(Plan, plan_id)
+
+
+async def plans(session: AsyncSession, page: Page) -> list[Plan]:
+    """Plans, newest first."""
+    query = select(Plan).order_by(Plan.id.desc()).limit(page.limit + 1)
+    if page.after:
+        query = query.where(Plan.id < UUID(str(page.after[0])))
+    return list((await session.scalars(query)).all())
+
+
+# --- records
+
+
+async def record(session: AsyncSession, record_id: UUID, *, lock: bool = False) -> Record | None:
+    """One record, locked for a change if asked."""
+    query = select(Record).where(Record.id == record_id)
+    return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
+
+
+async def version(session: AsyncSession, record_id: UUID, number: int) -> RecordVersion:
+    """One version of a record."""
+    return (
+        await session.scalars(
+            select(RecordVersion).where(RecordVersion.record_id == record_id, RecordVersion.version == number)
+        )
+    ).one()
+
+
+async def existing_identifiers(session: AsyncSession, digests: Collection[bytes]) -> set[bytes]:
+    """Which of these identifiers a record has already."""
+    query = select(BlindIndex.digest).where(BlindIndex.field == "identifier", BlindIndex.digest.in_(digests))
+    return set((await session.scalars(query)).all())
+
+
+async def add_records(
+    session: AsyncSession,
+    records: Sequence[Mapping[str, Any]],
+    versions: Sequence[Mapping[str, Any]],
+    indexes: Sequence[Mapping[str, Any]],
+) -> None:
+    """Many records at once. Raises IntegrityError when an identifier was taken in between."""
+    await session.execute(insert(Record), list(records))
+    await session.execute(insert(RecordVersion), list(versions))
+    if indexes:
+        await session.execute(insert(BlindIndex), list(indexes))
+
+
+async def replace_indexes(session: AsyncSession, record_id: UUID, indexes: Mapping[str, bytes]) -> None:
+    """The record's blind indexes are these and no others."""
+    await session.execute(delete(BlindIndex).where(BlindIndex.record_id == record_id))
+    if indexes:
+        rows = [{"record_id": record_id, "field": field, "digest": digest} for field, digest in indexes.items()]
+        await session.execute(insert(BlindIndex), rows)
+
+
+async def catalogue(
+    session: AsyncSession,
+    page: Page,
+    *,
+    level: str | None,
+    unit: UUID | None,
+    status: str | None,
+    open_levels: Collection[str],
+    person: UUID | None,
+) -> list[Record]:
+    """Descriptors, newest first; levels that are listed to named people only are shown to those (A8.22)."""
+    listed = Record.level.in_(open_levels)
+    if person is not None:
+        listed = listed | (Record.custodian == person) | (Record.named.any(person))  # type: ignore[arg-type]
+    query = select(Record).where(listed).order_by(Record.id.desc()).limit(page.limit + 1)
+    for column, wanted in ((Record.level, level), (Record.unit, unit), (Record.status, status)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if page.after:
+        query = query.where(Record.id < UUID(str(page.after[0])))
+    return list((await session.scalars(query)).all())
+
+
+def with_version() -> Select[tuple[Record, RecordVersion]]:
+    """Records beside their present version."""
+    return select(Record, RecordVersion).join(
+        RecordVersion, (RecordVersion.record_id == Record.id) & (RecordVersion.version == Record.version)
+    )
+
+
+async def matching(session: AsyncSession, field: str, digest: bytes, limit: int) -> list[Row[Record, RecordVersion]]:
+    """Records whose field has this blind index, with their present version."""
+    query = (
+        with_version()
+        .join(BlindIndex, BlindIndex.record_id == Record.id)
+        .where(BlindIndex.field == field, BlindIndex.digest == digest, Record.status.in_(("active", "ended")))
+        .order_by(Record.id)
+        .limit(limit)
+    )
+    return list((await session.execute(query)).all())
+
+
+# --- grants, copies, holds
+
+
+async def grant(session: AsyncSession, grant_id: UUID, *, lock: bool = False) -> Grant | None:
+    """One grant of the projection."""
+    query = select(Grant).where(Grant.id == grant_id)
+    return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
+
+
+async def put_grant(session: AsyncSession, event: GrantIssued, state: str = "active") -> None:
+    """A grant enters the projection; one that is there keeps its count of uses."""
+    values = event.model_dump(include=GRANT_COLUMNS)
+    await session.execute(
+        insert(Grant)
+        .values(
+            id=event.grant,
+            **values,
+            conditions=event.conditions.model_dump(mode="json", exclude_none=True),
+            state=state,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+GRANT_COLUMNS = {
+    "action",
+    "records",
+    "fields",
+    "purpose",
+    "not_before",
+    "until",
+    "uses",
+    "holder_account",
+    "holder_person",
+}
+
+
+async def end_grant(session: AsyncSession, grant_id: UUID, state: str) -> None:
+    """The grant covers nothing any more."""
+    await session.execute(update(Grant).where(Grant.id == grant_id).values(state=state))
+
+
+async def copy(session: AsyncSession, copy_id: UUID, *, lock: bool = False) -> Copy | None:
+    """One controlled copy."""
+    query = select(Copy).where(Copy.id == copy_id)
+    return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
+
+
+async def copies(session: AsyncSession, page: Page, record_id: UUID | None, holder: UUID | None) -> list[Copy]:
+    """Controlled copies, newest first."""
+    query = select(Copy).order_by(Copy.id.desc()).limit(page.limit + 1)
+    if record_id is not None:
+        query = query.where(Copy.record_id == record_id)
+    if holder is not None:
+        query = query.where(Copy.holder == holder)
+    if page.after:
+        query = query.where(Copy.id < UUID(str(page.after[0])))
+    return list((await session.scalars(query)).all())
+
+
+async def outstanding(session: AsyncSession, record_id: UUID) -> str | None:
+    """What keeps a record from being destroyed: `held` or `outstanding-copies`."""
+    if (await session.execute(select(exists().where(Hold.record_id == record_id)))).scalar_one():
+        return "held"
+    copies_out = exists().where(Copy.record_id == record_id, Copy.state.in_(OUTSTANDING))
+    return "outstanding-copies" if (await session.execute(select(copies_out))).scalar_one() else None
+
+
+async def put_hold(session: AsyncSession, hold_id: UUID, record_id: UUID) -> None:
+    """A hold is in force."""
+    await session.execute(insert(Hold).values(id=hold_id, record_id=record_id).on_conflict_do_nothing())
+
+
+async def lift_hold(session: AsyncSession, hold_id: UUID) -> None:
+    """A hold is over."""
+    await session.execute(delete(Hold).where(Hold.id == hold_id))
+
+
+# --- imports
+
+
+async def next_import(session: AsyncSession) -> Import | None:
+    """The oldest import that is not finished, for the one worker that takes it."""
+    query = select(Import).where(Import.state.in_(("received", "running"))).order_by(Import.id).limit(1)
+    return (await session.scalars(query.with_for_update(skip_locked=True))).one_or_none()
+
+
+async def import_(session: AsyncSession, import_id: UUID) -> Import | None:
+    """One import."""
+    return await session.get(Import, import_id)
+
+
+async def refusals(session: AsyncSession, import_id: UUID, page: Page) -> list[ImportRefusal]:
+    """Refused rows, in the order of the spreadsheet."""
+    query = select(ImportRefusal).where(ImportRefusal.import_id == import_id)
+    query = query.order_by(ImportRefusal.row).limit(page.limit + 1)
+    if page.after:
+        query = query.where(ImportRefusal.row > int(page.after[0]))
+    return list((await session.scalars(query)).all())
+
+
+async def add_refusals(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Notes refused rows; a row that is noted already stays."""
+    if rows:
+        await session.execute(insert(ImportRefusal).on_conflict_do_nothing(), list(rows))
+
+
+# --- destruction
+
+
+async def erase_content(session: AsyncSession, record_id: UUID) -> None:
+    """Wrapped keys, sealed fields, blind indexes and consents of the record are gone from its tables."""
+    for table in (RecordVersion, BlindIndex, Consent):
+        await session.execute(delete(table).where(table.record_id == record_id))
+
+
+async def versions_under(session: AsyncSession, ring: str, epoch: int, limit: int) -> Sequence[Row[UUID, int, bytes]]:
+    """Versions whose data key is wrapped under the epoch, locked."""
+    return (
+        await session.execute(
+            select(RecordVersion.record_id, RecordVersion.version, RecordVersion.wrapped_key)
+            .where(RecordVersion.ring == ring, RecordVersion.key_epoch == epoch)
+            .order_by(RecordVersion.record_id, RecordVersion.version)
+            .limit(limit)
+            .with_for_update()
+        )
+    ).all()
+
+
+async def rewrap(session: AsyncSession, record_id: UUID, number: int, epoch: int, wrapped: bytes) -> None:
+    """The version's data key is wrapped under another epoch of its ring."""
+    await session.execute(
+        update(RecordVersion)
+        .where(tuple_(RecordVersion.record_id, RecordVersion.version) == tuple_(record_id, number))
+        .values(key_epoch=epoch, wrapped_key=wrapped)
+    )
+
+
+async def count_under(session: AsyncSession, ring: str, epoch: int) -> int:
+    """How many versions are wrapped under the epoch."""
+    query = select(func.count()).where(RecordVersion.ring == ring, RecordVersion.key_epoch == epoch)
+    return (await session.execute(query)).scalar_one()
+
+
+async def set_epoch_state(session: AsyncSession, ring: str, epoch: int, state: str) -> None:
+    """An epoch opens, closes or is destroyed; waits for the transactions that still write under it."""
+    await session.execute(
+        insert(RingEpoch)
+        .values(ring=ring, epoch=epoch, state=state)
+        .on_conflict_do_update(index_elements=["ring", "epoch"], set_={"state": state})
+    )
+
+
+async def grant_use_is_new(session: AsyncSession, grant_id: UUID, key: str) -> bool:
+    """Notes a use under its Idempotency-Key; False for a repetition."""
+    done = await session.execute(
+        insert(GrantUse).values(grant_id=grant_id, key=key).on_conflict_do_nothing().returning(GrantUse.key)
+    )
+    return done.first() is not None
+
+
+async def touch_copy(session: AsyncSession, copy_id: UUID, state: str, at: datetime) -> None:
+    """The copy's fate."""
+    await session.execute(update(Copy).where(Copy.id == copy_id).values(state=state, changed_at=at))
