@@ -1,11 +1,20 @@
 """Policy packs: a regulation as data, the same for every part (see docs/policies.md)."""
 
+from dossier_common.policy.flows import (
+    Approver,
+    Flow,
+    FlowWhen,
+    GrantTerms,
+    Overdue,
+    RecipientTerms,
+    RequestRule,
+    Stage,
+)
 from dossier_common.policy.loader import load_policy, policy_from_content
 from dossier_common.policy.model import Policy, UnknownNameError
 from dossier_common.policy.nodes import Fault, PolicyError
 from dossier_common.policy.period import Period
 from dossier_common.policy.sections import (
-    Approver,
     CaseConflict,
     Classification,
     ClassificationRule,
@@ -19,26 +28,19 @@ from dossier_common.policy.sections import (
     DisposalMethods,
     Duty,
     Field,
-    Flow,
-    FlowWhen,
     Form,
-    GrantTerms,
     Hours,
     Importance,
     IncidentRule,
     Level,
     LevelAccess,
     Notice,
-    Overdue,
     PasswordRules,
     Purpose,
     Qualification,
-    RecipientTerms,
-    RequestRule,
     RetentionRule,
     RetentionWhen,
     Role,
-    Stage,
     SuspicionRule,
 )
 from dossier_common.policy.vocabulary import (

@@ -6,8 +6,9 @@ from itertools import combinations, product
 
 from pydantic import BaseModel
 
+from dossier_common.policy.flows import Approver, Flow, Stage
 from dossier_common.policy.model import Policy, UnknownNameError
-from dossier_common.policy.sections import ANY, Approver, Flow, LevelAccess, Stage
+from dossier_common.policy.sections import ANY, LevelAccess
 from dossier_common.policy.vocabulary import Action, DisposalAction
 from dossier_common.scopes import FOR_PEOPLE, SERVICE_ONLY, Scope, expand
 

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import rfc8785
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 from pydantic import Field as Constrained
 
+from dossier_common.policy.flows import Flow
 from dossier_common.policy.sections import (
     CaseConflict,
     Classification,
@@ -22,7 +23,6 @@ from dossier_common.policy.sections import (
     DetectionRule,
     Duty,
     Field,
-    Flow,
     Form,
     Importance,
     IncidentRule,
@@ -125,6 +125,13 @@ class Policy(Item):
         """JSON Schema (2020-12) of a merged policy, as it is written in a pack."""
         schema = cls.model_json_schema(mode="validation")
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy that keeps nothing of what was worked out for the original, its digest least of all."""
+        copy = super().model_copy(update=update, deep=deep)
+        for known in ("_tables", "digest"):
+            copy.__dict__.pop(known, None)
+        return copy
 
     # ---- lookups
 
