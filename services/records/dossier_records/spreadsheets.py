@@ -85,7 +85,7 @@ def read(
     if workbooks.is_compound_file(data):
         raise UnreadableSpreadsheet(workbooks.compound_reason(data))
     if workbooks.is_workbook(data):
-        cells = workbooks.rows(data, limits)
+        cells = iter(workbooks.rows(data, limits, above=_HEADER_WITHIN))
     elif media_type == XLSX:
         raise UnreadableSpreadsheet(Reason.NOT_A_SPREADSHEET)
     else:

@@ -2,12 +2,14 @@
 
 import io
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 from xml.parsers import expat
 
@@ -15,6 +17,7 @@ import openpyxl
 from openpyxl.worksheet._reader import WorkSheetParser
 from openpyxl.xml.constants import SHEET_MAIN_NS
 
+_SILENCE = threading.Lock()
 _LAST_ROW = 1_048_576  # ECMA-376: no worksheet has more
 _MAX_PARTS = 1_000
 _RATIO_FROM = 1024 * 1024
@@ -77,17 +80,19 @@ def compound_reason(data: bytes) -> Reason:
     return Reason.ENCRYPTED if "EncryptedPackage".encode("utf-16-le") in data else Reason.NOT_A_SPREADSHEET
 
 
-def rows(data: bytes, limits: Limits) -> Iterator[tuple[int, list[str]]]:
+def rows(data: bytes, limits: Limits, *, above: int) -> list[tuple[int, list[str]]]:
     """Row numbers and cells as text of the first visible sheet, blank rows left out; formulas as their text.
 
-    Raises UnreadableSpreadsheet, also while iterating: whoever must not stop half-way takes all rows first.
+    Stops one row behind the limit, not counting `above` rows that may stand over and in the header. Raises
+    UnreadableSpreadsheet. One thread at a time, since openpyxl's warnings quote cells and are silenced by a filter
+    that belongs to the whole process.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
             _guard(package, limits)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions that no cell's text depends on
-            yield from _cells(data, limits)
+        with _SILENCE, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(islice(_cells(data, limits), limits.max_rows + above + 1))
     except UnreadableSpreadsheet:
         raise
     except Exception as error:  # noqa: BLE001 - any failure of the readers means one thing: these bytes are no workbook
