@@ -20,6 +20,7 @@ class Conditions(BaseModel):
     zone: str | None = None
     stamp: bool = False
     receipt: bool = False
+    encrypted: bool = False
     return_by: datetime | None = None
 
 
@@ -50,6 +51,17 @@ class StepDecided(Event):
     verdict: str
     decider_account: UUID
     decider_person: UUID
+
+
+class StepEscalated(Event):
+    """The time limit of a stage passed: more persons may decide it, and nothing was approved by that."""
+
+    TYPE: ClassVar[str] = "approvals.v1.step.escalated"
+
+    request: UUID
+    round: int
+    stage: str
+    added_persons: tuple[UUID, ...]
 
 
 class RequestRejected(Event):

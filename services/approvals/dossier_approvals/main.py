@@ -1,0 +1,32 @@
+"""The web process of the approvals service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from dossier_approvals import endpoints
+from dossier_approvals.settings import Settings
+from dossier_common.app import create_app
+from dossier_common.contracts.approvals import AccessRefused
+from dossier_common.policy import load_policy
+from dossier_common.serve import serve
+from dossier_common.settings import load
+from dossier_common.texts import SealedTexts
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.policy = load_policy(app.state.settings.common.policy)
+    app.state.texts = SealedTexts(app.state.signing_key.derive("approvals-texts"))
+    yield
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The application; without settings it can only be asked for its OpenAPI document."""
+    return create_app("approvals", settings, routers=[endpoints.router], refused=AccessRefused, lifespan=_lifespan)
+
+
+if __name__ == "__main__":
+    settings = load(Settings)
+    serve("approvals", create(settings), settings)
