@@ -1,7 +1,5 @@
 """ETag and If-Match (RFC 9110): a change names the version that it was made on."""
 
-from fastapi import Request
-
 from dossier_common.problems import Malformed, PreconditionMissing, Stale
 
 
@@ -10,9 +8,8 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def require_match(request: Request, version: int) -> None:
-    """Raises PreconditionMissing without If-Match, Stale when it names another version."""
-    given = request.headers.get("if-match")
+def require_match(given: str | None, version: int) -> None:
+    """Raises PreconditionMissing without an If-Match header, Stale when it names another version."""
     if given is None:
         raise PreconditionMissing("A change needs If-Match with the ETag of the version that it was made on.")
     tags = [tag.strip() for tag in given.split(",")]

@@ -8,6 +8,7 @@ import hmac
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -25,6 +26,16 @@ KEY_BYTES: Final = {"AES-256-GCM": 32, "SM4-GCM": 16}
 
 class CannotOpen(Exception):
     """The key does not open this: it is another one, or what is sealed was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is stored of a version: its sealed fields, and its data key wrapped under an epoch of a ring."""
+
+    ring: str
+    key_epoch: int
+    wrapped_key: bytes
+    sealed: bytes
 
 
 def new_key(algorithm: str) -> bytes:

@@ -100,6 +100,13 @@ class OutsidePlan(Invalid):
     words = Words("超出采集计划", "Outside the collection plan")
 
 
+class UnreadableFile(Invalid):
+    """The spreadsheet cannot be read at all."""
+
+    slug = "unreadable-file"
+    words = Words("文件无法读取", "The file cannot be read")
+
+
 class DuplicateRecord(Conflict):
     """One authoritative store: a record with this identifier exists (D.4.2.1)."""
 

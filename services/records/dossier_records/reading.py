@@ -26,8 +26,9 @@ from dossier_common.ids import new_id
 from dossier_common.policy import Action, Policy
 from dossier_common.problems import AuditUnavailable, NotFound, Problem
 from dossier_records import envelopes, masks, refusals
+from dossier_records.envelopes import Sealed
 from dossier_records.rules import Decision, GrantFacts, RecordFacts, decide
-from dossier_records.vault import Sealed, Vault
+from dossier_records.vault import Vault
 
 MOST: Final = 64
 

@@ -5,17 +5,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.contracts.approvals import GrantIssued
 from dossier_common.paging import Page
+from dossier_records.envelopes import Sealed
 from dossier_records.models import (
     BlindIndex,
     Consent,
     Copy,
+    DestructionOrder,
     Grant,
     GrantUse,
     Hold,
@@ -36,7 +38,7 @@ async def add(session: AsyncSession, row: object) -> None:
     await session.flush()
 
 
-# --- key rings
+# ---- key rings
 
 
 async def open_epoch(session: AsyncSession, ring: str) -> int | None:
@@ -50,7 +52,7 @@ async def add_first_epoch(session: AsyncSession, ring: str) -> None:
     await session.execute(insert(RingEpoch).values(ring=ring, epoch=1, state="open").on_conflict_do_nothing())
 
 
-# --- plans
+# ---- plans
 
 
 async def plan(session: AsyncSession, plan_id: UUID) -> Plan | None:
@@ -66,7 +68,7 @@ async def plans(session: AsyncSession, page: Page) -> list[Plan]:
     return list((await session.scalars(query)).all())
 
 
-# --- records
+# ---- records
 
 
 async def record(session: AsyncSession, record_id: UUID, *, lock: bool = False) -> Record | None:
@@ -103,6 +105,13 @@ async def add_records(
         await session.execute(insert(BlindIndex), list(indexes))
 
 
+async def add_version(session: AsyncSession, record: Record, kept: Sealed, author: UUID | None, at: datetime) -> None:
+    """The record's present version is stored."""
+    values = {"ring": kept.ring, "key_epoch": kept.key_epoch, "wrapped_key": kept.wrapped_key, "sealed": kept.sealed}
+    row = RecordVersion(record_id=record.id, version=record.version, author=author, at=at, **values)
+    await add(session, row)
+
+
 async def replace_indexes(session: AsyncSession, record_id: UUID, indexes: Mapping[str, bytes]) -> None:
     """The record's blind indexes are these and no others."""
     await session.execute(delete(BlindIndex).where(BlindIndex.record_id == record_id))
@@ -122,9 +131,9 @@ async def catalogue(
     person: UUID | None,
 ) -> list[Record]:
     """Descriptors, newest first; levels that are listed to named people only are shown to those (A8.22)."""
-    listed = Record.level.in_(open_levels)
+    listed: ColumnElement[bool] = Record.level.in_(open_levels)
     if person is not None:
-        listed = listed | (Record.custodian == person) | (Record.named.any(person))  # type: ignore[arg-type]
+        listed = or_(listed, Record.custodian == person, Record.named.contains([person]))
     query = select(Record).where(listed).order_by(Record.id.desc()).limit(page.limit + 1)
     for column, wanted in ((Record.level, level), (Record.unit, unit), (Record.status, status)):
         if wanted is not None:
@@ -134,14 +143,14 @@ async def catalogue(
     return list((await session.scalars(query)).all())
 
 
-def with_version() -> Select[tuple[Record, RecordVersion]]:
+def with_version() -> Select[Record, RecordVersion]:
     """Records beside their present version."""
     return select(Record, RecordVersion).join(
         RecordVersion, (RecordVersion.record_id == Record.id) & (RecordVersion.version == Record.version)
     )
 
 
-async def matching(session: AsyncSession, field: str, digest: bytes, limit: int) -> list[Row[Record, RecordVersion]]:
+async def matching(session: AsyncSession, field: str, digest: bytes, limit: int) -> list[tuple[Record, RecordVersion]]:
     """Records whose field has this blind index, with their present version."""
     query = (
         with_version()
@@ -150,10 +159,10 @@ async def matching(session: AsyncSession, field: str, digest: bytes, limit: int)
         .order_by(Record.id)
         .limit(limit)
     )
-    return list((await session.execute(query)).all())
+    return [(found, version) for found, version in await session.execute(query)]
 
 
-# --- grants, copies, holds
+# ---- grants, copies, holds
 
 
 async def grant(session: AsyncSession, grant_id: UUID, *, lock: bool = False) -> Grant | None:
@@ -231,7 +240,7 @@ async def lift_hold(session: AsyncSession, hold_id: UUID) -> None:
     await session.execute(delete(Hold).where(Hold.id == hold_id))
 
 
-# --- imports
+# ---- the spreadsheets
 
 
 async def next_import(session: AsyncSession) -> Import | None:
@@ -260,7 +269,37 @@ async def add_refusals(session: AsyncSession, rows: Sequence[Mapping[str, Any]])
         await session.execute(insert(ImportRefusal).on_conflict_do_nothing(), list(rows))
 
 
-# --- destruction
+# ---- destruction
+
+
+async def put_order(session: AsyncSession, disposal_id: UUID, record_id: UUID, at: datetime) -> None:
+    """An order to destroy; one that was refused is open again, one that runs or is done stays."""
+    await session.execute(
+        insert(DestructionOrder)
+        .values(disposal_id=disposal_id, record_id=record_id, step="ordered", ordered_at=at, rewrapped=0)
+        .on_conflict_do_update(
+            index_elements=["disposal_id"],
+            set_={"step": "ordered", "ordered_at": at},
+            where=DestructionOrder.step == "refused",
+        )
+    )
+
+
+async def next_order(session: AsyncSession) -> DestructionOrder | None:
+    """The oldest order that is not done, for the one worker that takes it."""
+    query = select(DestructionOrder).where(DestructionOrder.step.not_in(("done", "refused")))
+    query = query.order_by(DestructionOrder.ordered_at, DestructionOrder.disposal_id).limit(1)
+    return (await session.scalars(query.with_for_update(skip_locked=True))).one_or_none()
+
+
+async def wrapped_keys(session: AsyncSession, ring: str, epoch: int) -> list[tuple[UUID, int, bytes]]:
+    """All wrapped data keys of an epoch."""
+    query = (
+        select(RecordVersion.record_id, RecordVersion.version, RecordVersion.wrapped_key)
+        .where(RecordVersion.ring == ring, RecordVersion.key_epoch == epoch)
+        .order_by(RecordVersion.record_id, RecordVersion.version)
+    )
+    return [(record_id, number, wrapped) for record_id, number, wrapped in await session.execute(query)]
 
 
 async def erase_content(session: AsyncSession, record_id: UUID) -> None:

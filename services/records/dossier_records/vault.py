@@ -5,24 +5,14 @@ record's ring, which is made, durable in the provider, before a row may name it.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.policy import Policy
 from dossier_records import envelopes, repository, rules
+from dossier_records.envelopes import Sealed
 from dossier_records.keyring import FileKeyring
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """What is stored of a version."""
-
-    ring: str
-    key_epoch: int
-    wrapped_key: bytes
-    sealed: bytes
 
 
 class Vault:
@@ -33,11 +23,15 @@ class Vault:
         self._index_key = keyring.index_key()
         self._indexed = frozenset(field.id for field in policy.fields if field.indexed)
 
+    def ring_of(self, level: str, record: UUID) -> str:
+        """The key ring of a record."""
+        return rules.ring_of(level, record, self._buckets)
+
     async def seal(
         self, session: AsyncSession, level: str, record: UUID, version: int, fields: Mapping[str, str]
     ) -> Sealed:
         """Seals a version under the ring's open epoch, which stays open until this transaction ends."""
-        ring = rules.ring_of(level, record, self._buckets)
+        ring = self.ring_of(level, record)
         epoch = await self.open_epoch(session, ring)
         return self.seal_under(ring, epoch, record, version, fields)
 

@@ -39,6 +39,24 @@ class AccountEnrolled(Event):
     person: UUID
 
 
+class EnrolmentIssued(Event):
+    """A one-time code for setting a password was given out; the one before it is void."""
+
+    TYPE: ClassVar[str] = "gateway.v1.enrolment.issued"
+
+    account: UUID
+    person: UUID
+
+
+class PasswordChanged(Event):
+    """The person replaced his password at sign-in (A6.3.2)."""
+
+    TYPE: ClassVar[str] = "gateway.v1.password.changed"
+
+    account: UUID
+    person: UUID
+
+
 class ClearanceChanged(Event):
     """What an account may be cleared for, before and after."""
 
@@ -113,6 +131,15 @@ class SignInFailed(Event):
     locked: bool
 
 
+class SignedOut(Event):
+    """A session with a browser was ended; its tokens with it."""
+
+    TYPE: ClassVar[str] = "gateway.v1.session.signed-out"
+
+    account: UUID
+    person: UUID
+
+
 class TokenIssued(Event):
     """An access token, by its id."""
 
@@ -123,6 +150,17 @@ class TokenIssued(Event):
     account: UUID | None = None
     person: UUID | None = None
     scopes: tuple[str, ...]
+
+
+class TokensRevoked(Event):
+    """A family of tokens was revoked: a code or a refresh token came a second time (RFC 9700), or its holder asked."""
+
+    TYPE: ClassVar[str] = "gateway.v1.tokens.revoked"
+
+    family: UUID
+    client_id: str
+    account: UUID | None = None
+    reason: str
 
 
 class AccessRefused(BaseAccessRefused):

@@ -131,6 +131,16 @@ class CopyIssued(Event):
     policy: str
 
 
+class CopyRendered(Event):
+    """The content of a copy was opened to its holder: the intent, durable before the answer (invariant 1)."""
+
+    TYPE: ClassVar[str] = "records.v1.copy.rendered"
+
+    copy_id: UUID
+    record: UUID
+    policy: str
+
+
 class CopyReceipted(Event):
     """The receiver signed for the copy."""
 

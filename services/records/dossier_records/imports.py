@@ -1,0 +1,246 @@
+"""Imports: a spreadsheet is taken in at once, judged row by row in the worker, and reported on.
+
+A wrong row never spoils the others. Progress moves in the transaction of its rows, so that a crash in the middle
+goes on where it was; the same file sent twice finds its identifiers taken and adds nothing. The file is sealed
+under a key of its own, which is destroyed when it is done.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_common import outbox
+from dossier_common.contracts.records import ImportCompleted, ImportFailed, ImportReceived
+from dossier_common.database import Database
+from dossier_common.identity import Subject
+from dossier_common.ids import new_id
+from dossier_common.problems import Fault, TooLarge, UnsupportedMedia
+from dossier_records import errors, repository, service, spreadsheets, workbooks
+from dossier_records.faults import Fault as RowFault
+from dossier_records.faults import FaultCode, Severity
+from dossier_records.intake import ENDED_ON, IDENTIFIER, Candidate, Intake
+from dossier_records.models import Import, Plan
+from dossier_records.service import Desk
+from dossier_records.validators import as_date
+
+BATCH: Final = 250
+IDLE_SECONDS: Final = 0.3
+MEDIA_TYPES: Final = (spreadsheets.CSV, spreadsheets.XLSX)
+
+
+async def receive(
+    session: AsyncSession,
+    desk: Desk,
+    *,
+    content: bytes,
+    content_type: str,
+    plan_id: UUID,
+    unit: UUID,
+    custodian: UUID,
+    limit: int,
+    actor: Subject,
+) -> Import:
+    """The file is sealed and waits for the worker. Raises UnsupportedMedia, TooLarge, Invalid, PlanClosed."""
+    media_type, charset = _media_type(content_type)
+    if len(content) > limit:
+        raise TooLarge(f"A spreadsheet has at most {limit} bytes.")
+    if not content:
+        raise errors.UnreadableFile(errors=[Fault(pointer="", code="empty", detail="文件为空 · the file is empty")])
+    await service.usable_plan(session, plan_id, desk.clock.now().date())
+    await service.ensure_custodian(session, unit, custodian)
+    import_id = new_id()
+    job = Import(
+        id=import_id,
+        plan_id=plan_id,
+        unit=unit,
+        custodian=custodian,
+        account=actor.account,
+        person=actor.person,
+        client=actor.client,
+        media_type=media_type,
+        charset=charset,
+        received_at=desk.clock.now(),
+        state="received",
+        sealed=desk.vault.spool(import_id, content),
+        rows=0,
+        judged=0,
+        accepted=0,
+        refused=0,
+        duplicates=0,
+    )
+    await repository.add(session, job)
+    event = ImportReceived(import_id=import_id, digest=desk.vault.digest(content), bytes=len(content))
+    await outbox.add(session, event, by=actor, at=desk.clock.now())
+    return job
+
+
+def _media_type(content_type: str) -> tuple[str, str | None]:
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise UnsupportedMedia(f"Send the file itself as {' or '.join(MEDIA_TYPES)}.")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return media_type, value.strip().strip('"').lower()[:40] or None
+    return media_type, None
+
+
+# ---- the worker's side
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A judged file; judging is repeatable, so that a crash can go on at a row's place."""
+
+    candidates: tuple[Candidate, ...]
+
+
+async def run(database: Database, desk: Desk) -> None:
+    """Works off imports until it is cancelled."""
+    while True:
+        if not await work_off(database, desk):
+            await asyncio.sleep(IDLE_SECONDS)
+
+
+async def work_off(database: Database, desk: Desk) -> bool:
+    """Takes the oldest import to its end; False when there is none. One that cannot be read ends as `failed`."""
+    async with database.transaction() as session:
+        job = await repository.next_import(session)
+        if job is None:
+            return False
+        import_id, today = job.id, job.received_at.date()
+        assert job.sealed is not None
+        try:
+            content = desk.vault.unspool(job.id, job.sealed)
+            judged = await asyncio.to_thread(_judge, desk, content, job.media_type, job.charset, today)
+        except workbooks.UnreadableSpreadsheet as unreadable:
+            await _fail(session, desk, job, unreadable)
+            judged = None
+        else:
+            job.state, job.rows = "running", len(judged.candidates)
+    while judged is not None and await _next_batch(database, desk, import_id, judged):
+        await asyncio.sleep(0)
+    desk.vault.forget(import_id)
+    return True
+
+
+def _judge(desk: Desk, content: bytes, media_type: str, charset: str | None, today: date) -> _File:
+    rows = spreadsheets.read(
+        content,
+        media_type,
+        charset,
+        meanings=spreadsheets.headers(desk.policy),
+        required=spreadsheets.required_columns(desk.policy),
+    )
+    intake = Intake(desk.policy, today)
+    return _File(tuple(intake.judge(row) for row in rows))
+
+
+async def _fail(session: AsyncSession, desk: Desk, job: Import, unreadable: workbooks.UnreadableSpreadsheet) -> None:
+    where = [f"row {unreadable.row}"] if unreadable.row else []
+    job.state, job.sealed = "failed", None
+    job.reason = ", ".join([unreadable.reason.value, *where, *unreadable.places])[:500]
+    event = ImportFailed(import_id=job.id, reason=unreadable.reason.value)
+    await outbox.add(session, event, by=_importer(job), at=desk.clock.now())
+
+
+async def _next_batch(database: Database, desk: Desk, import_id: UUID, file: _File) -> bool:
+    try:
+        async with database.transaction() as session:
+            return await _take_batch(session, desk, import_id, file)
+    except IntegrityError:  # an identifier was taken in between: the next try finds it, and counts a duplicate
+        return True
+
+
+async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, file: _File) -> bool:
+    job = await repository.next_import(session)
+    if job is None or job.id != import_id:
+        return False
+    plan = await repository.plan(session, job.plan_id)
+    assert plan is not None
+    batch = file.candidates[job.judged : job.judged + BATCH]
+    refused = [_refusal(import_id, c.number, _all_faults(plan, c)) for c in batch if _all_faults(plan, c)]
+    good = [candidate for candidate in batch if not _all_faults(plan, candidate)]
+    new = await _new_ones(session, desk, good)
+    await _store(session, desk, job, plan, new)
+    await repository.add_refusals(session, refused)
+    job.judged += len(batch)
+    job.accepted += len(new)
+    job.refused += len(refused)
+    job.duplicates += len(good) - len(new)
+    if job.judged < len(file.candidates):
+        return True
+    job.state, job.sealed = "done", None
+    event = ImportCompleted(import_id=import_id, accepted=job.accepted, refused=job.refused, duplicates=job.duplicates)
+    await outbox.add(session, event, by=_importer(job), at=desk.clock.now())
+    return False
+
+
+def _all_faults(plan: Plan, candidate: Candidate) -> list[RowFault]:
+    """The faults that refuse a row: those of its values, and fields that the plan does not name."""
+    found = [fault for fault in candidate.faults if fault.severity is Severity.ERROR]
+    found += [RowFault(name, FaultCode.OUTSIDE_FORM) for name in candidate.fields if name not in plan.fields]
+    if candidate.columns.get("customer_type") not in {*plan.customer_types, None}:
+        found.append(RowFault("customer_type", FaultCode.OUTSIDE_FORM))
+    return found
+
+
+def _refusal(import_id: UUID, row: int, found: Sequence[RowFault]) -> dict[str, Any]:
+    return {
+        "import_id": import_id,
+        "row": row,
+        "faults": [{"field": fault.field, "code": fault.code.value} for fault in found],
+    }
+
+
+async def _new_ones(session: AsyncSession, desk: Desk, good: Sequence[Candidate]) -> list[Candidate]:
+    digests = {
+        candidate.number: desk.vault.index(IDENTIFIER, candidate.fields[IDENTIFIER])
+        for candidate in good
+        if IDENTIFIER in candidate.fields
+    }
+    taken = await repository.existing_identifiers(session, digests.values())
+    return [candidate for candidate in good if digests.get(candidate.number) not in taken]
+
+
+async def _store(session: AsyncSession, desk: Desk, job: Import, plan: Plan, new: Sequence[Candidate]) -> None:
+    if not new:
+        return
+    actor = _importer(job)
+    epochs: dict[str, int] = {}
+    records, versions, indexes, events = [], [], [], []
+    for candidate in new:
+        prepared = service.prepare(desk, plan, new_id(), candidate.fields, (), _columns(job, candidate), actor, job.id)
+        if prepared.ring not in epochs:
+            epochs[prepared.ring] = await desk.vault.open_epoch(session, prepared.ring)
+        records.append(prepared.record)
+        versions.append(prepared.seal(desk.vault, epochs[prepared.ring]))
+        indexes += prepared.index_rows()
+        events.append(prepared.event)
+    await repository.add_records(session, records, versions, indexes)
+    await outbox.add_all(session, events, by=actor, at=desk.clock.now())
+
+
+def _columns(job: Import, candidate: Candidate) -> dict[str, Any]:
+    return {
+        "customer_type": candidate.columns["customer_type"],
+        "importance": candidate.columns["importance"],
+        "opened_on": as_date(candidate.columns["opened_on"]),
+        "relationship_ended_on": as_date(candidate.columns.get(ENDED_ON, "")),
+        "unit": job.unit,
+        "custodian": job.custodian,
+        "source": {"kind": "direct"},
+    }
+
+
+def _importer(job: Import) -> Subject:
+    return Subject(
+        client=job.client, scopes=frozenset(), account=job.account, person=job.person, txn=f"import-{job.id}"
+    )

@@ -1,0 +1,56 @@
+"""Composition root of the web process of the records service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from dossier_common.app import create_app
+from dossier_common.contracts.records import AccessRefused
+from dossier_common.policy import load_policy
+from dossier_common.serve import serve
+from dossier_common.settings import load
+from dossier_records import endpoints
+from dossier_records.fastpath import FastRead
+from dossier_records.keyring import FileKeyring
+from dossier_records.reading import Reader
+from dossier_records.service import Desk
+from dossier_records.settings import Settings
+from dossier_records.vault import Vault
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    policy = load_policy(settings.common.policy)
+    keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
+    vault = Vault(keyring, settings.cipher, settings.ring_buckets, policy)
+    app.state.desk = Desk(policy, vault, app.state.clock)
+    app.state.reader = Reader(app.state.database, vault, policy, app.state.clock)
+    committing = asyncio.create_task(app.state.reader.run())
+    try:
+        yield
+    finally:
+        committing.cancel()
+        with suppress(asyncio.CancelledError):
+            await committing
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The application; without settings only for its OpenAPI document."""
+    app = create_app(
+        "records",
+        settings,
+        routers=[endpoints.api, endpoints.internal],
+        refused=AccessRefused,
+        lifespan=_lifespan,
+        body_limits={"/v1/imports": settings.max_import} if settings else None,
+    )
+    app.add_middleware(FastRead, owner=app)
+    return app
+
+
+if __name__ == "__main__":
+    from_environment = load(Settings)
+    serve("records", create(from_environment), from_environment)

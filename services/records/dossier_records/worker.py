@@ -1,0 +1,34 @@
+"""Composition root of the worker of the records service: relay, consumers, imports, destruction."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from dossier_common import worker
+from dossier_common.policy import load_policy
+from dossier_common.settings import load
+from dossier_records import imports
+from dossier_records.consumers import handlers
+from dossier_records.keyring import FileKeyring
+from dossier_records.service import Desk
+from dossier_records.settings import Settings
+from dossier_records.shredding import Shredder
+from dossier_records.vault import Vault
+
+
+def jobs(context: worker.Context) -> Mapping[str, worker.Job]:
+    """What this worker does."""
+    settings = context.settings
+    assert isinstance(settings, Settings)
+    policy = load_policy(settings.common.policy)
+    keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
+    desk = Desk(policy, Vault(keyring, settings.cipher, settings.ring_buckets, policy), context.clock)
+    return {
+        "relay": context.relay().run,
+        "imports": partial(imports.run, context.database, desk),
+        "shredder": Shredder(context.database, desk, settings.supplement_dir).run,
+        **worker.follow(context, handlers.apply),
+    }
+
+
+if __name__ == "__main__":
+    worker.run("records", load(Settings), jobs)
