@@ -61,7 +61,7 @@ def up(
             await stack.supervisor.until_failure()
         return 0
 
-    raise typer.Exit(_until_signalled(stay, interrupted=0))
+    raise typer.Exit(until_signalled(stay, interrupted=0))
 
 
 @app.command()
@@ -76,7 +76,7 @@ def demo() -> None:
             status: int = await story.run(stack)
             return status
 
-    raise typer.Exit(_until_signalled(tell, interrupted=130))
+    raise typer.Exit(until_signalled(tell, interrupted=130))
 
 
 @app.command()
@@ -160,7 +160,7 @@ def _module(name: str) -> ModuleType:
         raise LauncherError(f"This checkout has no {full}; `up --bare` starts the parts alone.") from error
 
 
-def _until_signalled(main: Callable[[], Coroutine[Any, Any, int]], *, interrupted: int) -> int:
+def until_signalled(main: Callable[[], Coroutine[Any, Any, int]], *, interrupted: int) -> int:
     """Runs until it ends or a signal asks it to; then everything it had started has ended too."""
 
     async def run() -> int:

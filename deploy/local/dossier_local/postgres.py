@@ -59,11 +59,18 @@ class Postgres:
 
         Raises LauncherError with the place of its log when it does not.
         """
-        process = self.spawn(sync=sync)
         until = time.monotonic() + 60
-        while process.status() is None and time.monotonic() < until:
+        # Processes of a killed server hold its shared memory until they notice, and keep the next one from starting.
+        again = time.monotonic() + (10 if (self.data / "postmaster.pid").exists() else 0)
+        process = self.spawn(sync=sync)
+        while time.monotonic() < until:
             if self.ready(process):
                 return process
+            if process.status() is not None:
+                if time.monotonic() > again:
+                    break
+                time.sleep(0.2)
+                process = self.spawn()
             time.sleep(0.01)
         process.stop()
         raise LauncherError(f"PostgreSQL did not start: see {self.state.logs / 'postgres.log'}.")

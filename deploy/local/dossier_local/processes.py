@@ -186,6 +186,7 @@ def _end(processes: Mapping[str, int], first: signal.Signals, seconds: float) ->
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal_)
+                os.kill(pid, signal.SIGCONT)  # one that was frozen hears it now
         until = time.monotonic() + wait
         while any(started(pid) == born[pid] for pid in alive) and time.monotonic() < until:
             time.sleep(0.02)

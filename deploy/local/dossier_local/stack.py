@@ -46,6 +46,7 @@ async def running(
     say: Callable[[str], None],
     *,
     fresh: bool = False,
+    migrate: bool = True,
     parts: Callable[[Cluster], Sequence[Program]] = programs,
 ) -> AsyncIterator[Stack]:
     """A stack whose processes are all ready; leaving the context stops them all.
@@ -64,7 +65,7 @@ async def running(
         port, remark = public_port(state, int(wanted) if wanted else None)
         if remark:
             say(remark)
-        cluster = servers.start(state, gateway_port=port)
+        cluster = servers.start(state, gateway_port=port, migrate=migrate)
         supervisor = Supervisor(cluster, parts(cluster), say)
         try:
             supervisor.start()

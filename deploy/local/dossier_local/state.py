@@ -91,7 +91,8 @@ class State:
         return None
 
     def _taken(self) -> str:
-        where = f" at {self.ready()['base_url']}" if self.ready_file.exists() else ""
+        ready = self._ready()
+        where = f" at {ready['base_url']}" if ready else ""
         return (
             f"Dossier already runs from {self.folder} (process {self.holder()}){where}: stop it with Ctrl-C there, or "
             "choose another folder with DOSSIER_STATE."
@@ -99,11 +100,18 @@ class State:
 
     def ready(self) -> dict[str, Any]:
         """What the running launcher wrote when all parts were ready. Raises LauncherError when it is not there."""
+        content = self._ready()
+        if content is None:
+            raise LauncherError(f"Nothing is ready in {self.folder}: `make up` starts it.")
+        return content
+
+    def _ready(self) -> dict[str, Any] | None:
         try:
             content: dict[str, Any] = json.loads(self.ready_file.read_text())
-        except FileNotFoundError as error:
-            raise LauncherError(f"Nothing is ready in {self.folder}: `make up` starts it.") from error
-        return content
+        except FileNotFoundError:
+            return None
+        # A killed launcher leaves its file behind.
+        return content if content["pid"] == self.holder() else None
 
     def secret(self, name: str, make: Callable[[], bytes] = lambda: secrets.token_urlsafe(32).encode()) -> Path:
         """The file of this secret, mode 0600, made when first asked for."""

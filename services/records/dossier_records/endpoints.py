@@ -220,7 +220,7 @@ async def describe_record(
     return _descriptor(request, response, record)
 
 
-# ---- imports
+# ---- spreadsheets
 
 _FILE = {
     "requestBody": {

@@ -48,7 +48,7 @@ class FastRead:
         if not REQUEST_ID.match(request_id):
             request_id = str(new_id())
         state = self._owner.state
-        request = Request(scope | {"app": self._owner, "state": {"request_id": request_id}})
+        request = Request({**scope, "app": self._owner, "state": {"request_id": request_id}})
         try:
             subject = await subject_from(headers, state.verifier)
             request.state.subject = subject

@@ -7,7 +7,6 @@ under a key of its own, which is destroyed when it is done.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
@@ -95,18 +94,21 @@ def _media_type(content_type: str) -> tuple[str, str | None]:
 # ---- the worker's side
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A judged file; judging is repeatable, so that a crash can go on at a row's place."""
-
-    candidates: tuple[Candidate, ...]
-
-
 async def run(database: Database, desk: Desk) -> None:
     """Works off imports until it is cancelled."""
+    await forget_finished(database, desk)
     while True:
         if not await work_off(database, desk):
             await asyncio.sleep(IDLE_SECONDS)
+
+
+async def forget_finished(database: Database, desk: Desk) -> None:
+    """Destroys the keys of files that are done with, where a crash came before."""
+    for import_id in desk.vault.spooled():
+        async with database.session() as session:
+            job = await repository.import_(session, import_id)
+        if job is not None and job.state in {"done", "failed"}:
+            desk.vault.forget(import_id)
 
 
 async def work_off(database: Database, desk: Desk) -> bool:
@@ -115,23 +117,27 @@ async def work_off(database: Database, desk: Desk) -> bool:
         job = await repository.next_import(session)
         if job is None:
             return False
-        import_id, today = job.id, job.received_at.date()
+        import_id = job.id
         assert job.sealed is not None
+        content = desk.vault.unspool(job.id, job.sealed)
+        candidates: list[Candidate] | None = None
         try:
-            content = desk.vault.unspool(job.id, job.sealed)
-            judged = await asyncio.to_thread(_judge, desk, content, job.media_type, job.charset, today)
+            candidates = await asyncio.to_thread(
+                _judge, desk, content, job.media_type, job.charset, job.received_at.date()
+            )
         except workbooks.UnreadableSpreadsheet as unreadable:
             await _fail(session, desk, job, unreadable)
-            judged = None
         else:
-            job.state, job.rows = "running", len(judged.candidates)
-    while judged is not None and await _next_batch(database, desk, import_id, judged):
-        await asyncio.sleep(0)
+            job.state, job.rows = "running", len(candidates)
+    if candidates is not None:
+        while await _next_batch(database, desk, import_id, candidates):
+            pass
     desk.vault.forget(import_id)
     return True
 
 
-def _judge(desk: Desk, content: bytes, media_type: str, charset: str | None, today: date) -> _File:
+def _judge(desk: Desk, content: bytes, media_type: str, charset: str | None, today: date) -> list[Candidate]:
+    """All rows in their order; repeatable, so that a crash in the middle can go on at its row."""
     rows = spreadsheets.read(
         content,
         media_type,
@@ -140,7 +146,7 @@ def _judge(desk: Desk, content: bytes, media_type: str, charset: str | None, tod
         required=spreadsheets.required_columns(desk.policy),
     )
     intake = Intake(desk.policy, today)
-    return _File(tuple(intake.judge(row) for row in rows))
+    return [intake.judge(row) for row in rows]
 
 
 async def _fail(session: AsyncSession, desk: Desk, job: Import, unreadable: workbooks.UnreadableSpreadsheet) -> None:
@@ -151,21 +157,21 @@ async def _fail(session: AsyncSession, desk: Desk, job: Import, unreadable: work
     await outbox.add(session, event, by=_importer(job), at=desk.clock.now())
 
 
-async def _next_batch(database: Database, desk: Desk, import_id: UUID, file: _File) -> bool:
+async def _next_batch(database: Database, desk: Desk, import_id: UUID, candidates: Sequence[Candidate]) -> bool:
     try:
         async with database.transaction() as session:
-            return await _take_batch(session, desk, import_id, file)
+            return await _take_batch(session, desk, import_id, candidates)
     except IntegrityError:  # an identifier was taken in between: the next try finds it, and counts a duplicate
         return True
 
 
-async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, file: _File) -> bool:
+async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, candidates: Sequence[Candidate]) -> bool:
     job = await repository.next_import(session)
     if job is None or job.id != import_id:
         return False
     plan = await repository.plan(session, job.plan_id)
     assert plan is not None
-    batch = file.candidates[job.judged : job.judged + BATCH]
+    batch = candidates[job.judged : job.judged + BATCH]
     refused = [_refusal(import_id, c.number, _all_faults(plan, c)) for c in batch if _all_faults(plan, c)]
     good = [candidate for candidate in batch if not _all_faults(plan, candidate)]
     new = await _new_ones(session, desk, good)
@@ -175,7 +181,7 @@ async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, file: 
     job.accepted += len(new)
     job.refused += len(refused)
     job.duplicates += len(good) - len(new)
-    if job.judged < len(file.candidates):
+    if job.judged < len(candidates):
         return True
     job.state, job.sealed = "done", None
     event = ImportCompleted(import_id=import_id, accepted=job.accepted, refused=job.refused, duplicates=job.duplicates)

@@ -71,6 +71,10 @@ class FileKeyring:
         """Whether the epoch's key is there."""
         return self._path(ring, epoch).exists()
 
+    def rings(self, prefix: str) -> list[str]:
+        """The rings that have a key, by the start of their names."""
+        return sorted({path.name.split(".")[0] for path in self._folder.glob(f"{prefix}*.key")})
+
     def index_key(self) -> bytes:
         """The key of the blind indexes; made when first asked for."""
         path = self._path(INDEX, 1)

@@ -107,7 +107,7 @@ class Shredder:
             order.step = "supplement"
 
     async def _write_supplement(self, session: AsyncSession, order: DestructionOrder) -> None:
-        """The survivors' keys as they are wrapped now: with them, an older backup stays readable but for this record."""
+        """The survivors' keys as wrapped now: with them an older backup stays readable, but for this record."""
         ring, old = _place(order)
         if await repository.count_under(session, ring, old):
             order.step = "rewrapping"

@@ -86,6 +86,10 @@ class Vault:
         """The upload can be read no more, wherever its bytes are."""
         self.keyring.destroy(spool_ring(name), 1)
 
+    def spooled(self) -> list[UUID]:
+        """The uploads whose keys are there."""
+        return [UUID(ring.removeprefix("spool-")) for ring in self.keyring.rings("spool-")]
+
 
 def spool_ring(name: UUID) -> str:
     """The ring of one upload."""
