@@ -1,0 +1,32 @@
+"""Waiting for what other tasks do, with an end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+
+async def eventually(ask: Callable[[], Coroutine[Any, Any, object]], expected: object, seconds: float = 20) -> None:
+    """Returns when the answer is as expected; fails after some time."""
+    until = asyncio.get_running_loop().time() + seconds
+    while (found := await ask()) != expected:
+        if asyncio.get_running_loop().time() > until:
+            pytest.fail(f"expected {expected}, found {found}")
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """These jobs, until the context is left; one that ended by itself fails the test."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        yield
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        assert not ended
