@@ -118,7 +118,7 @@ class GrantIssued(Event):
     purpose: str
     not_before: datetime
     until: datetime
-    uses: int | None
+    uses: int | None = None
     conditions: Conditions
     holder_account: UUID
     holder_person: UUID
