@@ -49,7 +49,10 @@ class Environment:
             "LISTEN_PORT": self.ports[part],
             "WORKER_PORT": self.ports[f"{part}-worker"],
         }
+        if part == "gateway":
+            own["TOKEN_KEY_FILE"] = keys.token_key(self.state)
         if part == "records":
+            own["SUPPLEMENT_DIR"] = self.state.supplements
             own["KEYRING_DIR"] = self.state.keyring
             own["KEYRING_PASSPHRASE_FILE"] = keys.keyring_passphrase(self.state)
         common = {

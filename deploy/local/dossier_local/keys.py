@@ -13,8 +13,13 @@ KEYRING_PASSPHRASE: Final = "records-keyring-passphrase"  # noqa: S105  # the na
 
 
 def signing_key(state: State, part: str) -> Path:
-    """File of the part's Ed25519 key (PEM, PKCS 8): events, client assertions, and the gateway's tokens."""
+    """File of the part's Ed25519 key (PEM, PKCS 8): it signs events and client assertions."""
     return state.secret(f"{part}-signing-key.pem", lambda: SigningKey.generate().pem())
+
+
+def token_key(state: State) -> Path:
+    """File of the key by which the gateway signs tokens, and nothing else."""
+    return state.secret("gateway-token-key.pem", lambda: SigningKey.generate().pem())
 
 
 def keyring_passphrase(state: State) -> Path:
