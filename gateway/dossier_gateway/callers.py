@@ -1,0 +1,148 @@
+"""Who calls: an access token, seen in the light of what the directory says now.
+
+What the directory says is kept for a second, so that a revoked role, a disabled account and a revoked token are felt
+within two, at every replica, whatever the token says.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from cachetools import LRUCache
+
+from dossier_common.auth import ACCESS_TYPE
+from dossier_common.clock import Clock
+from dossier_common.database import Database
+from dossier_common.identity import RoleIn, Subject
+from dossier_common.policy import Policy
+from dossier_common.problems import Unauthenticated
+from dossier_gateway.directory import repository
+from dossier_gateway.tokens import Access, Tokens
+
+FRESH = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an account or a client is, and may, at this moment."""
+
+    scopes: frozenset[str]
+    units: frozenset[UUID] = frozenset()
+    roles: tuple[RoleIn, ...] = ()
+    clearance: str = ""
+    qualifications: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller. `standing` is the same object for as long as the directory says the same."""
+
+    access: Access
+    standing: Standing
+    subject: Subject
+
+
+class Callers:
+    """Resolves access tokens; has the shape of a Verifier for the gateway's own endpoints."""
+
+    def __init__(self, database: Database, policy: Policy, tokens: Tokens, clock: Clock) -> None:
+        self._database, self._policy, self._tokens, self._clock = database, policy, tokens, clock
+        self._standings: LRUCache[UUID | str, tuple[Standing | None, float]] = LRUCache(20_000)
+        self._callers: LRUCache[UUID, Caller] = LRUCache(20_000)
+        self._revoked: frozenset[UUID] = frozenset()
+        self._revoked_at = float("-inf")
+        self._loading: dict[UUID | str, asyncio.Task[None]] = {}
+
+    async def verify(self, token: str, token_type: str) -> Subject:
+        """The subject of an access token for the gateway. Raises Unauthenticated, also for a Txn-Token."""
+        if token_type != ACCESS_TYPE:
+            raise Unauthenticated("The gateway takes access tokens.", error="invalid_request")
+        return (await self.resolve(token)).subject
+
+    async def resolve(self, token: str) -> Caller:
+        """The caller. Raises Unauthenticated, and what the database raises when it is away."""
+        access = self._tokens.verify(token, self._clock.now())
+        if access.service is not None:
+            subject = Subject(client=access.client, scopes=access.scopes, service=access.service)
+            return Caller(access, Standing(access.scopes), subject)
+        now = time.monotonic()
+        if now - self._revoked_at > FRESH:
+            await self._once("revoked", self._load_revoked)
+        if access.token in self._revoked or access.family in self._revoked:
+            raise Unauthenticated("The token was revoked.")
+        key = access.account or access.client
+        kept = self._standings.get(key)
+        if kept is None or now - kept[1] > FRESH:
+            await self._once(key, lambda: self._load(key))
+            kept = self._standings[key]
+        if kept[0] is None:
+            raise Unauthenticated("The account or client is not active.")
+        return self._caller(access, kept[0])
+
+    def _caller(self, access: Access, standing: Standing) -> Caller:
+        known = self._callers.get(access.token)
+        if known is not None and known.standing is standing:
+            return known
+        subject = Subject(
+            client=access.client,
+            scopes=access.scopes & standing.scopes,
+            account=access.account,
+            person=access.person,
+            units=standing.units,
+            roles=standing.roles,
+            clearance=standing.clearance,
+            qualifications=standing.qualifications,
+        )
+        caller = Caller(access, standing, subject)
+        self._callers[access.token] = caller
+        return caller
+
+    async def _once(self, key: UUID | str, load: Callable[[], Awaitable[None]]) -> None:
+        """Loads for all that wait for the same; a caller that leaves does not stop the load of the others."""
+        running = self._loading.get(key)
+        if running is None:
+
+            async def run() -> None:
+                try:
+                    await load()
+                finally:
+                    del self._loading[key]
+
+            running = self._loading[key] = asyncio.create_task(run())
+        await asyncio.shield(running)
+
+    async def _load_revoked(self) -> None:
+        started = time.monotonic()
+        async with self._database.session() as session:
+            self._revoked = await repository.revoked(session, self._clock.now())
+        self._revoked_at = started
+
+    async def _load(self, key: UUID | str) -> None:
+        started = time.monotonic()
+        async with self._database.session() as session:
+            if isinstance(key, UUID):
+                standing = await self._account(repository.Reading(session), key)
+            else:
+                scopes = await repository.client_scopes(session, key)
+                standing = None if scopes is None else Standing(frozenset(scopes))
+        before = self._standings.get(key)
+        if before is not None and before[0] == standing:
+            standing = before[0]
+        self._standings[key] = (standing, started)
+
+    async def _account(self, reading: repository.Reading, account_id: UUID) -> Standing | None:
+        account = await reading.account(account_id)
+        if account is None or account.state != "active":
+            return None
+        held = await reading.assignments(account_id)
+        known = {role.id for role in self._policy.roles}
+        qualified = await reading.valid_qualifications(account.person, self._clock.now().date())
+        return Standing(
+            scopes=frozenset(map(str, self._policy.scopes_of(each.role for each in held if each.role in known))),
+            units=frozenset({account.unit, *(each.unit for each in held)}),
+            roles=tuple(RoleIn(each.role, each.unit) for each in held),
+            clearance=account.clearance,
+            qualifications=qualified,
+        )

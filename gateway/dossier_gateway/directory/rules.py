@@ -1,0 +1,87 @@
+"""Pure decisions of the directory."""
+
+from collections.abc import Collection
+from datetime import date
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from dossier_common.identity import Subject
+from dossier_common.policy import Policy
+from dossier_common.policy import Qualification as QualificationRule
+from dossier_gateway.errors import DutyConflict, SelfManagement
+
+
+class UnitKind(StrEnum):
+    """Levels of the organisation tree, from the top."""
+
+    GROUP = "group"
+    COMPANY = "company"
+    DEPARTMENT = "department"
+    PROJECT = "project"
+
+
+_UNDER = {
+    UnitKind.GROUP: frozenset({UnitKind.GROUP, UnitKind.COMPANY, UnitKind.DEPARTMENT, UnitKind.PROJECT}),
+    UnitKind.COMPANY: frozenset({UnitKind.COMPANY, UnitKind.DEPARTMENT, UnitKind.PROJECT}),
+    UnitKind.DEPARTMENT: frozenset({UnitKind.DEPARTMENT, UnitKind.PROJECT}),
+    UnitKind.PROJECT: frozenset({UnitKind.PROJECT}),
+}
+
+
+def may_stand_under(kind: str, parent: str) -> bool:
+    """Whether a unit of this kind may be below one of that kind: never higher than its parent."""
+    return UnitKind(kind) in _UNDER[UnitKind(parent)]
+
+
+def ensure_not_himself(actor: Subject, person: object) -> None:
+    """Raises SelfManagement when the actor is that person, by whichever of his accounts."""
+    if actor.person is not None and actor.person == person:
+        raise SelfManagement("Another officer has to do this.")
+
+
+def ensure_no_conflict(policy: Policy, held: Collection[str], wanted: str) -> None:
+    """Raises DutyConflict when a person with these roles, in all of his accounts, may not have that one too."""
+    known = {role.id for role in policy.roles}
+    before = policy.scopes_of(role for role in held if role in known)
+    conflicts = policy.conflicts_in(before | policy.scopes_of([wanted]))
+    if conflicts:
+        raise DutyConflict(conflicts, sorted(held), [wanted])
+
+
+def ensure_no_scope_conflict(policy: Policy, scopes: Collection[str]) -> None:
+    """Raises DutyConflict when one client may not hold these scopes together."""
+    conflicts = policy.conflicts_in(scopes)
+    if conflicts:
+        raise DutyConflict(conflicts, [], sorted(scopes))
+
+
+def term_of(rule: QualificationRule, valid_from: date, valid_until: date | None) -> date | None:
+    """The last day of a qualification: as evidenced, but no later than the policy's term."""
+    latest = rule.term.after(valid_from) if rule.term is not None else None
+    if latest is None or valid_until is None:
+        return valid_until or latest
+    return min(valid_until, latest)
+
+
+def redirect_fault(uri: str) -> str | None:
+    """Why a redirect cannot be registered: https, or http on a loopback address; no fragment, no wildcard."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        return "not a URI"
+    if not uri.isascii() or not uri.isprintable() or any(sign in uri for sign in " \"'\\;,*<>"):
+        return "has characters that a redirect cannot have"
+    if not parts.hostname or parts.username or parts.password or "#" in uri or (port is not None and not port):
+        return "needs a host, and has no user, no fragment"
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        return None
+    return "is https, or http on a loopback address"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,65 @@
+"""The gateway's web process: its own endpoints behind FastAPI, and the proxy before them in plain ASGI."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from dossier_common.app import create_app
+from dossier_common.clock import Clock
+from dossier_common.contracts.gateway import AccessRefused
+from dossier_common.policy import load_policy
+from dossier_common.serve import serve
+from dossier_common.settings import load
+from dossier_gateway.callers import Callers
+from dossier_gateway.console import documents, pages
+from dossier_gateway.directory import endpoints as directory
+from dossier_gateway.oauth import endpoints as oauth
+from dossier_gateway.oauth.server import Server
+from dossier_gateway.oauth.service import SignInDesk
+from dossier_gateway.passwords import Hasher
+from dossier_gateway.proxy.app import Proxy
+from dossier_gateway.settings import Settings
+from dossier_gateway.tokens import Tokens
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state = app.state
+    settings: Settings = state.settings
+    state.policy = load_policy(settings.common.policy)
+    state.tokens = tokens = Tokens.open(settings)
+    state.verifier = state.callers = Callers(state.database, state.policy, tokens, state.clock)
+    state.oauth = Server(settings, state.policy, tokens)
+    state.desk = SignInDesk(
+        database=state.database,
+        hasher=Hasher(settings.hashes_at_once),
+        rules=state.policy.passwords,
+        clock=state.clock,
+        term=timedelta(hours=settings.session_hours),
+    )
+    state.documents = documents.Documents(app, settings)
+    yield
+
+
+def create(settings: Settings | None = None, *, clock: Clock | None = None) -> FastAPI:
+    """The gateway's own endpoints. Without settings it can only be asked for its OpenAPI document."""
+    return create_app(
+        "gateway",
+        settings,
+        routers=[directory.router, oauth.router, pages.router, documents.router],
+        refused=AccessRefused,
+        lifespan=_lifespan,
+        clock=clock,
+    )
+
+
+def asgi(settings: Settings, *, clock: Clock | None = None) -> Proxy:
+    """The whole gateway: what is not forwarded is answered by its own endpoints."""
+    return Proxy(create(settings, clock=clock), settings)
+
+
+if __name__ == "__main__":
+    settings = load(Settings)
+    serve("gateway", asgi(settings), settings)

@@ -1,0 +1,217 @@
+"""Tables that the gateway owns: the directory, credentials, and what the OAuth2 server keeps.
+
+Of codes, refresh tokens, sessions and client secrets only SHA-256 digests are kept: each has 256 random bits.
+"""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from dossier_common import tables
+
+
+class Base(DeclarativeBase):
+    """All tables of the gateway's database."""
+
+    metadata = MetaData(naming_convention=tables.NAMING)
+    type_annotation_map = {  # noqa: RUF012  # read by the declarative base
+        UUID: Uuid,
+        datetime: DateTime(timezone=True),
+        str: Text,
+        bytes: LargeBinary,
+        list[str]: ARRAY(Text),
+    }
+
+
+class Unit(Base):
+    """A node of the organisation tree. The ceremony makes the one root."""
+
+    __tablename__ = "units"
+    __table_args__ = (
+        CheckConstraint("kind IN ('group', 'company', 'department', 'project')", name="kind"),
+        CheckConstraint("parent <> id", name="parent"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(String(64), unique=True)
+    title_zh: Mapped[str] = mapped_column(String(200))
+    title_en: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(16))
+    parent: Mapped[UUID | None] = mapped_column(ForeignKey("units.id"), index=True)
+    created_at: Mapped[datetime]
+
+
+class Account(Base):
+    """An account of one person; a person may have several, none is shared."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (CheckConstraint("state IN ('invited', 'active', 'disabled')", name="state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    person: Mapped[UUID] = mapped_column(index=True)
+    username: Mapped[str] = mapped_column(String(64), unique=True)
+    display_name: Mapped[str] = mapped_column(String(100))
+    unit: Mapped[UUID] = mapped_column(ForeignKey("units.id"), index=True)
+    clearance: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+
+class Credential(Base):
+    """The password of an account (Argon2id), and how many attempts failed since the last that did not."""
+
+    __tablename__ = "credentials"
+
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    hash: Mapped[str]
+    changed_at: Mapped[datetime]
+    failures: Mapped[int]
+    locked_until: Mapped[datetime | None]
+
+
+class FormerPassword(Base):
+    """Earlier passwords, which the policy refuses for a while (C2.3.3)."""
+
+    __tablename__ = "former_passwords"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    hash: Mapped[str]
+    replaced_at: Mapped[datetime]
+
+
+class EnrolmentCode(Base):
+    """A one-time code with which a person sets the first password of his account."""
+
+    __tablename__ = "enrolment_codes"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Assignment(Base):
+    """A role in a unit (A4.34)."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (UniqueConstraint("account", "role", "unit"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    person: Mapped[UUID] = mapped_column(index=True)
+    role: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[UUID] = mapped_column(ForeignKey("units.id"))
+    assigned_at: Mapped[datetime]
+
+
+class Qualification(Base):
+    """Something that a person has: an agreement signed, a training passed; with its term."""
+
+    __tablename__ = "qualifications"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    person: Mapped[UUID] = mapped_column(index=True)
+    qualification: Mapped[str] = mapped_column(String(64))
+    evidence: Mapped[str] = mapped_column(String(500))
+    valid_from: Mapped[date]
+    valid_until: Mapped[date | None]
+    recorded_at: Mapped[datetime]
+
+
+class Client(Base):
+    """A registered application. The parts of Dossier are clients too, but stand in PRODUCER_KEYS_FILE alone."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    title: Mapped[str] = mapped_column(String(200))
+    secret: Mapped[bytes | None]
+    grant_types: Mapped[list[str]]
+    scopes: Mapped[list[str]]
+    redirect_uris: Mapped[list[str]]
+    first_party: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(16))
+    registered_at: Mapped[datetime]
+
+
+class BrowserSession(Base):
+    """A person who signed in with a browser."""
+
+    __tablename__ = "browser_sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    signed_in_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+
+
+class AuthorizationCode(Base):
+    """A code of at most a minute; its first presentation uses it up, whatever comes of it."""
+
+    __tablename__ = "authorization_codes"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(String(64))
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    session: Mapped[UUID] = mapped_column(ForeignKey("browser_sessions.id"))
+    family: Mapped[UUID]
+    redirect_uri: Mapped[str]
+    scope: Mapped[str]
+    challenge: Mapped[str] = mapped_column(String(43))
+    nonce: Mapped[str | None]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
+
+
+class RefreshToken(Base):
+    """A refresh token of a family; a used one that comes again revokes the family (RFC 9700, 4.14.2)."""
+
+    __tablename__ = "refresh_tokens"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    family: Mapped[UUID] = mapped_column(index=True)
+    client: Mapped[str] = mapped_column(String(64))
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    session: Mapped[UUID] = mapped_column(ForeignKey("browser_sessions.id"), index=True)
+    scope: Mapped[str]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
+
+
+class Revocation(Base):
+    """An access token (by `jti`) or a family of them (by `sid`) that is refused until it would have ended anyway."""
+
+    __tablename__ = "revocations"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    until: Mapped[datetime] = mapped_column(index=True)
+
+
+class ClientAssertion(Base):
+    """The `jti` of an assertion that was used (RFC 7523, 3)."""
+
+    __tablename__ = "client_assertions"
+
+    client: Mapped[str] = mapped_column(String(64), primary_key=True)
+    jti: Mapped[str] = mapped_column(String(200), primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+tables.attach(Base.metadata)

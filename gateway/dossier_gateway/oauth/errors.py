@@ -1,0 +1,21 @@
+"""Errors of the OAuth2 protocol that Authlib does not have."""
+
+from authlib.oauth2.rfc6749 import InvalidClientError, OAuth2Error
+
+
+class InvalidTarget(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """The resource is none that this client gets tokens for (RFC 8707)."""
+
+    error = "invalid_target"
+
+
+class LoginRequired(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """`prompt=none`, and nobody is signed in (OpenID Connect Core, 3.1.2.6)."""
+
+    error = "login_required"
+
+
+class InvalidClient(InvalidClientError):  # type: ignore[misc]  # Authlib has no types
+    """The client did not authenticate."""
+
+    status_code = 401

@@ -1,0 +1,281 @@
+"""SQL of the OAuth2 server. Synchronous, since Authlib's core is: called under `AsyncSession.run_sync`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from dossier_common.ids import new_id
+from dossier_gateway.models import (
+    Account,
+    Assignment,
+    AuthorizationCode,
+    BrowserSession,
+    Client,
+    ClientAssertion,
+    Credential,
+    EnrolmentCode,
+    FormerPassword,
+    RefreshToken,
+    Revocation,
+)
+from dossier_gateway.oauth.clients import RegisteredClient, digest
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account, as the OAuth2 server sees it."""
+
+    id: UUID
+    person: UUID
+    username: str
+    display_name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """The credential of an account, as it was before an attempt."""
+
+    hash: str
+    changed_at: datetime
+    failures: int
+    locked_until: datetime | None
+
+
+def client(session: Session, client_id: str) -> RegisteredClient | None:
+    """An active client."""
+    row = session.execute(select(Client).where(Client.id == client_id, Client.state == "active")).scalar_one_or_none()
+    if row is None:
+        return None
+    return RegisteredClient(
+        row.id,
+        row.title,
+        row.secret,
+        tuple(row.grant_types),
+        frozenset(row.scopes),
+        tuple(row.redirect_uris),
+        row.first_party,
+    )
+
+
+_USER = (Account.id, Account.person, Account.username, Account.display_name, Account.state)
+
+
+def user(session: Session, account: UUID) -> User | None:
+    """An account that may sign in."""
+    row = session.execute(select(*_USER).where(Account.id == account, Account.state == "active")).one_or_none()
+    return User(*row) if row else None
+
+
+def user_named(session: Session, username: str) -> User | None:
+    """The active account of this name."""
+    row = session.execute(select(*_USER).where(Account.username == username, Account.state == "active")).one_or_none()
+    return User(*row) if row else None
+
+
+def roles(session: Session, account: UUID) -> list[str]:
+    """The roles that an account holds anywhere."""
+    return list(session.execute(select(Assignment.role).where(Assignment.account == account).distinct()).scalars())
+
+
+def password_for_update(session: Session, account: UUID) -> Password | None:
+    """The credential, locked until the transaction ends, so that attempts are counted one after another."""
+    row = session.execute(
+        select(Credential.hash, Credential.changed_at, Credential.failures, Credential.locked_until)
+        .where(Credential.account == account)
+        .with_for_update()
+    ).one_or_none()
+    return Password(*row) if row else None
+
+
+def count_attempt(session: Session, account: UUID, failures: int, locked_until: datetime | None) -> None:
+    """Keeps how many attempts failed."""
+    session.execute(
+        update(Credential).where(Credential.account == account).values(failures=failures, locked_until=locked_until)
+    )
+
+
+def former_passwords(session: Session, account: UUID, count: int) -> list[str]:
+    """The present and the latest former hashes, `count` of them."""
+    present = session.execute(select(Credential.hash).where(Credential.account == account)).scalars()
+    former = session.execute(
+        select(FormerPassword.hash)
+        .where(FormerPassword.account == account)
+        .order_by(FormerPassword.id.desc())
+        .limit(count)
+    ).scalars()
+    return [*present, *former][:count]
+
+
+def set_password(session: Session, account: UUID, encoded: str, now: datetime) -> None:
+    """Replaces the password; the old one becomes a former one."""
+    old = session.execute(select(Credential.hash).where(Credential.account == account).with_for_update()).scalar()
+    if old is not None:
+        session.execute(insert(FormerPassword).values(id=new_id(), account=account, hash=old, replaced_at=now))
+    values = {"hash": encoded, "changed_at": now, "failures": 0, "locked_until": None}
+    session.execute(
+        upsert(Credential)
+        .values(account=account, **values)
+        .on_conflict_do_update(index_elements=["account"], set_=values)
+    )
+
+
+def enrolment_for_update(session: Session, code: str, now: datetime) -> User | None:
+    """The account that a live enrolment code is for, locked."""
+    row = session.execute(
+        select(*_USER)
+        .join(EnrolmentCode, EnrolmentCode.account == Account.id)
+        .where(
+            EnrolmentCode.digest == digest(code),
+            EnrolmentCode.used_at.is_(None),
+            EnrolmentCode.expires_at > now,
+            Account.state != "disabled",
+        )
+        .with_for_update()
+    ).one_or_none()
+    return User(*row) if row else None
+
+
+def use_enrolments(session: Session, account: UUID, now: datetime) -> None:
+    """All codes of the account are used up, and the account is active."""
+    session.execute(
+        update(EnrolmentCode)
+        .where(EnrolmentCode.account == account, EnrolmentCode.used_at.is_(None))
+        .values(used_at=now)
+    )
+    session.execute(update(Account).where(Account.id == account).values(state="active"))
+
+
+def open_session(session: Session, account: UUID, secret: str, now: datetime, until: datetime) -> UUID:
+    """A signed-in browser."""
+    found = new_id()
+    session.execute(
+        insert(BrowserSession).values(
+            id=found, digest=digest(secret), account=account, signed_in_at=now, expires_at=until
+        )
+    )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInUser:
+    """A browser's session, and whose it is."""
+
+    session: UUID
+    user: User
+    signed_in_at: datetime
+
+
+def signed_in(session: Session, secret: str, now: datetime) -> SignedInUser | None:
+    """The live session of this cookie."""
+    row = session.execute(
+        select(BrowserSession.id, BrowserSession.signed_in_at, *_USER)
+        .join(Account, Account.id == BrowserSession.account)
+        .where(
+            BrowserSession.digest == digest(secret),
+            BrowserSession.ended_at.is_(None),
+            BrowserSession.expires_at > now,
+            Account.state == "active",
+        )
+    ).one_or_none()
+    return SignedInUser(row[0], User(*row[2:]), row[1]) if row else None
+
+
+def end_session(session: Session, browser: UUID, now: datetime) -> list[UUID]:
+    """Ends a session; the families of tokens that came from it."""
+    session.execute(update(BrowserSession).where(BrowserSession.id == browser).values(ended_at=now))
+    families = (
+        select(RefreshToken.family)
+        .where(RefreshToken.session == browser)
+        .union(select(AuthorizationCode.family).where(AuthorizationCode.session == browser))
+    )
+    return list(session.execute(families).scalars())
+
+
+def session_signed_in_at(session: Session, browser: UUID, now: datetime) -> datetime | None:
+    """When the person of a session signed in; None when the session is over."""
+    return session.execute(
+        select(BrowserSession.signed_in_at).where(
+            BrowserSession.id == browser, BrowserSession.ended_at.is_(None), BrowserSession.expires_at > now
+        )
+    ).scalar_one_or_none()
+
+
+def add_code(session: Session, code: str, /, **values: object) -> None:
+    """Keeps a code, by its digest."""
+    session.execute(insert(AuthorizationCode).values(digest=digest(code), **values))
+
+
+def code_for_update(session: Session, code: str) -> AuthorizationCode | None:
+    """The code, used or not, locked: of two who present it, one is second."""
+    found = session.execute(
+        select(AuthorizationCode).where(AuthorizationCode.digest == digest(code)).with_for_update()
+    ).scalar_one_or_none()
+    if found is not None:
+        session.expunge(found)
+    return found
+
+
+def use_code(session: Session, code: bytes, now: datetime) -> None:
+    """The code is used up."""
+    session.execute(update(AuthorizationCode).where(AuthorizationCode.digest == code).values(used_at=now))
+
+
+def add_refresh_token(session: Session, token: str, /, **values: object) -> None:
+    """Keeps a refresh token, by its digest."""
+    session.execute(insert(RefreshToken).values(digest=digest(token), **values))
+
+
+def refresh_token_for_update(session: Session, token: str) -> RefreshToken | None:
+    """The refresh token, used or not, locked."""
+    found = session.execute(
+        select(RefreshToken).where(RefreshToken.digest == digest(token)).with_for_update()
+    ).scalar_one_or_none()
+    if found is not None:
+        session.expunge(found)
+    return found
+
+
+def use_refresh_token(session: Session, token: bytes, now: datetime) -> None:
+    """The refresh token is used up."""
+    session.execute(update(RefreshToken).where(RefreshToken.digest == token).values(used_at=now))
+
+
+def revoke(session: Session, revoked: UUID, until: datetime) -> None:
+    """A token or a family is refused from now on."""
+    session.execute(upsert(Revocation).values(id=revoked, until=until).on_conflict_do_nothing())
+
+
+def is_revoked(session: Session, family: UUID) -> bool:
+    """Whether a family was revoked."""
+    return session.execute(select(Revocation.id).where(Revocation.id == family)).first() is not None
+
+
+def use_assertion(session: Session, client_id: str, jti: str, until: datetime) -> bool:
+    """Whether this assertion comes for the first time."""
+    used = session.execute(
+        upsert(ClientAssertion)
+        .values(client=client_id, jti=jti, expires_at=until)
+        .on_conflict_do_nothing()
+        .returning(ClientAssertion.jti)
+    )
+    return used.first() is not None
+
+
+def forget(session: Session, now: datetime) -> None:
+    """Removes what is over: a day after its end, so that reuse is still recognised as such."""
+    past = now - timedelta(days=1)
+    session.execute(delete(AuthorizationCode).where(AuthorizationCode.expires_at < past))
+    session.execute(delete(RefreshToken).where(RefreshToken.expires_at < past))
+    session.execute(delete(Revocation).where(Revocation.until < past))
+    session.execute(delete(ClientAssertion).where(ClientAssertion.expires_at < past))
+    in_use = select(RefreshToken.session).union(select(AuthorizationCode.session))
+    session.execute(
+        delete(BrowserSession).where(
+            or_(BrowserSession.expires_at < past, BrowserSession.ended_at < past), BrowserSession.id.not_in(in_use)
+        )
+    )

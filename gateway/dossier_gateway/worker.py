@@ -1,0 +1,28 @@
+"""The gateway's worker: the relay of its outbox, and the removal of codes, tokens and sessions that are over."""
+
+import asyncio
+from collections.abc import Mapping
+
+from dossier_common import worker
+from dossier_common.settings import load
+from dossier_common.worker import Context, Job
+from dossier_gateway.oauth import repository
+from dossier_gateway.settings import Settings
+
+FORGET_EVERY = 300.0
+
+
+def jobs(context: Context) -> Mapping[str, Job]:
+    """What runs beside one another."""
+
+    async def forget() -> None:
+        while True:
+            async with context.database.transaction() as session:
+                await session.run_sync(repository.forget, context.clock.now())
+            await asyncio.sleep(FORGET_EVERY)
+
+    return {"relay": context.relay().run, "forget": forget}
+
+
+if __name__ == "__main__":
+    worker.run("gateway", load(Settings), jobs)

@@ -1,0 +1,21 @@
+"""The gateway's tables."""
+
+from dossier_common import migrations
+from dossier_gateway.models import Base
+
+revision = "2026_11_22_gateway"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+KEPT = ("units", "accounts", "qualifications", "clients")
+"""Nothing of these is ever deleted: events and other parts name it."""
+
+
+def upgrade() -> None:
+    """Creates all tables, and takes from the application what it has no use for."""
+    migrations.create_tables(Base.metadata, "gateway")
+    for table in KEPT:
+        migrations.revoke(table, "DELETE", "gateway")
+    migrations.revoke("units", "UPDATE", "gateway")
+    migrations.revoke("assignments", "UPDATE", "gateway")
