@@ -14,7 +14,7 @@ class UnitCreated(Event):
     TYPE: ClassVar[str] = "gateway.v1.unit.created"
 
     unit: UUID
-    parent: UUID | None
+    parent: UUID | None = None
     kind: str
     code: str
 
@@ -100,7 +100,7 @@ class QualificationRecorded(Event):
     account: UUID
     person: UUID
     qualification: str
-    valid_until: date | None
+    valid_until: date | None = None
 
 
 class ClientRegistered(Event):
