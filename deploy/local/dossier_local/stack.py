@@ -13,6 +13,7 @@ from typing import Any
 from dossier_common.topology import PARTS
 from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster
+from dossier_local.environment import Environment
 from dossier_local.postgres import Postgres
 from dossier_local.processes import Program, clean_up
 from dossier_local.state import State, public_port, write_private
@@ -28,6 +29,7 @@ class Stack:
     ports: dict[str, int]
     supervisor: Supervisor
     say: Callable[[str], None]
+    environment: Environment
 
     def write_demo(self, organisation: dict[str, Any]) -> None:
         """Writes `demo.json` (mode 0600): base URL, ports of the parts, and what the organisation brings."""
@@ -71,7 +73,7 @@ async def running(
             supervisor.start()
             await supervisor.until_ready()
             ports = {part: cluster.environment.ports[part] for part in PARTS}
-            yield Stack(state, cluster.environment.base_url, ports, supervisor, say)
+            yield Stack(state, cluster.environment.base_url, ports, supervisor, say, cluster.environment)
         finally:
             state.ready_file.unlink(missing_ok=True)
             stopping = asyncio.ensure_future(supervisor.stop())

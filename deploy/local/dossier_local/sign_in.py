@@ -1,0 +1,135 @@
+"""Signing in without a browser: authorization code with PKCE through the gateway's own sign-in page (RFC 8252)."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+
+from dossier_local.state import LauncherError, State
+
+CLIENT: Final = "dossier-cli"
+REDIRECT: Final = "http://127.0.0.1/callback"
+"""Nothing listens there: the code is taken from the redirect itself."""
+TIMEOUT: Final = 30
+EARLY: Final = 30
+"""Seconds before its end from which on a token is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, and until when it may be used, on the monotonic clock."""
+
+    access: str
+    scopes: frozenset[str]
+    until: float
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it lasts for another call."""
+        return time.monotonic() < self.until
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> "Token":
+        """From the answer of the token endpoint."""
+        until = time.monotonic() + answer["expires_in"] - EARLY
+        return cls(answer["access_token"], frozenset(answer["scope"].split()), until)
+
+
+class _Form(HTMLParser):
+    """The first form of a page: where it goes, and the fields that it brings."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action: str | None = None
+        self.fields: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "form" and self.action is None:
+            self.action = given.get("action")
+        elif tag == "input" and (name := given.get("name")):
+            self.fields[name] = given.get("value") or ""
+
+
+async def person_token(base_url: str, username: str, password: str) -> Token:
+    """A token for all that the person's roles give. Raises LauncherError when the gateway does not sign him in."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, trust_env=False) as browser:
+        scopes = (await browser.get("/.well-known/openid-configuration")).raise_for_status().json()["scopes_supported"]
+        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {
+            "response_type": "code",
+            "client_id": CLIENT,
+            "redirect_uri": REDIRECT,
+            "scope": " ".join(scope for scope in scopes if scope != "openid"),
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        page = await browser.get(f"/oauth/authorize?{urlencode(asked)}")
+        form = _Form(page.text)
+        if page.status_code != 200 or form.action is None:
+            raise LauncherError(f"{base_url} shows no sign-in page (status {page.status_code}).")
+        signed_in = await browser.post(
+            form.action, data=form.fields | {"username": username, "password": password}, follow_redirects=False
+        )
+        code = _code(base_url, username, state, signed_in)
+        sent = {
+            "grant_type": "authorization_code",
+            "client_id": CLIENT,
+            "redirect_uri": REDIRECT,
+            "code": code,
+            "code_verifier": verifier,
+        }
+        return _token(username, await browser.post("/oauth/token", data=sent))
+
+
+def _code(base_url: str, username: str, state: str, answer: httpx.Response) -> str:
+    """The code in the redirect, if it answers our request (RFC 6749, 10.12; RFC 9207)."""
+    if answer.status_code == 401:
+        if "new_password" in _Form(answer.text).fields:
+            raise LauncherError(f"The password of {username} is too old: sign in at {base_url} with a browser.")
+        raise LauncherError(f"The gateway did not sign {username} in: the password is wrong, or the account locked.")
+    location: str = answer.headers.get("location", "")
+    given = parse_qs(urlsplit(location).query)
+    if "code" not in given or given.get("state") != [state] or given.get("iss") != [base_url]:
+        reason = given.get("error", [f"status {answer.status_code}"])[0]
+        raise LauncherError(f"The gateway gave no code for {username}: {reason}.")
+    return given["code"][0]
+
+
+async def client_token(base_url: str, client_id: str, secret: str) -> Token:
+    """A token of an application, for all scopes that it is registered for. Raises LauncherError."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, trust_env=False) as http:
+        answer = await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=(client_id, secret))
+    return _token(client_id, answer)
+
+
+def _token(name: str, answer: httpx.Response) -> Token:
+    if answer.status_code != 200:
+        raise LauncherError(f"The gateway gave no token for {name}: status {answer.status_code}, {answer.text[:200]}")
+    return Token.of(answer.json())
+
+
+def token(state: State, account: str) -> str:
+    """An access token of an account or a client of `demo.json`. Raises LauncherError."""
+    state.ready()
+    demo = json.loads(state.demo_file.read_text())
+    accounts, clients = demo.get("accounts", {}), demo.get("clients", {})
+    if account in accounts:
+        getting = person_token(demo["base_url"], account, accounts[account]["password"])
+    elif account in clients:
+        getting = client_token(demo["base_url"], account, clients[account]["secret"])
+    else:
+        raise LauncherError(f"There is no demo account {account}. There are: {', '.join([*accounts, *clients])}.")
+    return asyncio.run(getting).access
