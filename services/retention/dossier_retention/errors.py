@@ -19,7 +19,8 @@ Problem
 │   ├── RecordDestroyed
 │   ├── HoldReleased
 │   ├── WrongState           the case is in a state that does not allow it; `state` says which
-│   └── GrantEnded           the approval of the case has run out
+│   ├── GrantEnded           the approval of the case has run out
+│   └── RuleGone             the policy has no such retention rule any more
 └── Invalid 422
     └── MethodNotAllowed     the pack names other methods
 """
@@ -151,6 +152,13 @@ class GrantEnded(Conflict):
 
     slug = "grant-ended"
     words = Words("批准已过期", "The approval has run out")
+
+
+class RuleGone(Conflict):
+    """The policy that is in force does not have the rule that the case was opened under."""
+
+    slug = "rule-gone"
+    words = Words("现行制度中已无该保存规则", "The policy has this retention rule no more")
 
 
 class MethodNotAllowed(Invalid):

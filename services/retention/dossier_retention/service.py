@@ -18,7 +18,7 @@ from dossier_common.contracts.retention import (
 )
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
-from dossier_common.policy import Policy
+from dossier_common.policy import Policy, RetentionRule, UnknownNameError
 from dossier_common.texts import SealedTexts
 from dossier_retention import errors, repository, rules
 from dossier_retention.models import Certificate, Disposal, Hold, Record
@@ -114,11 +114,11 @@ async def execute_disposal(
     """Turns the first key: from here on new holds are refused.
 
     Raises DisposalUnknown, WrongState, GrantEnded, SamePerson, AnotherOffice, MethodNotAllowed, Held,
-    OutstandingCopies, PersonNeeded.
+    OutstandingCopies, RuleGone, PersonNeeded.
     """
     person, now = _person(actor), means.clock.now()
     record, case = await _case(session, disposal_id)
-    rule = means.policy.retention_rule(case.rule)
+    rule = _rule(case, means)
     rules.ensure_transition(DisposalState(case.state), DisposalState.EXECUTING)
     rules.ensure_granted(DisposalState(case.state), case.grant_until, now)
     await _ensure_may(session, case, record, person, actor, rule.disposal.executor)
@@ -139,14 +139,15 @@ async def witness_disposal(
 ) -> Disposal:
     """Turns the second key: the records service is ordered to destroy (A1.5.2.2.3).
 
-    Raises DisposalUnknown, WrongState, GrantEnded, SamePerson, AnotherOffice, Held, OutstandingCopies, PersonNeeded.
+    Raises DisposalUnknown, WrongState, GrantEnded, SamePerson, AnotherOffice, Held, OutstandingCopies,
+    RuleGone, PersonNeeded.
     """
     person, now = _person(actor), means.clock.now()
     record, case = await _case(session, disposal_id)
     if case.state != DisposalState.EXECUTING or case.ordered_at is not None:
         raise errors.WrongState("ordered" if case.ordered_at else case.state)
     rules.ensure_granted(DisposalState(case.state), case.grant_until, now)
-    role = means.policy.retention_rule(case.rule).disposal.witness
+    role = _rule(case, means).disposal.witness
     executors = await _ensure_may(session, case, record, person, actor, role)
     rules.ensure_disposable(await repository.standing(session, record), now.date())
     if not await repository.add_participant(session, case, person, Duty.WITNESS):
@@ -209,6 +210,13 @@ async def _case(session: AsyncSession, disposal_id: UUID) -> tuple[Record, Dispo
     if found is None:
         raise errors.DisposalUnknown
     return found
+
+
+def _rule(case: Disposal, means: Means) -> RetentionRule:
+    try:
+        return means.policy.retention_rule(case.rule)
+    except UnknownNameError as error:
+        raise errors.RuleGone from error
 
 
 async def _ensure_may(
