@@ -1,7 +1,7 @@
 """Waiting for what other tasks do, with an end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -18,9 +18,9 @@ async def eventually(ask: Callable[[], Coroutine[Any, Any, object]], expected: o
 
 
 @asynccontextmanager
-async def running(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(*jobs: Awaitable[None]) -> AsyncIterator[None]:
     """These jobs, until the context is left; one that ended by itself fails the test."""
-    tasks = [asyncio.create_task(job) for job in jobs]
+    tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         yield
     finally:
