@@ -25,7 +25,7 @@ def stages(draw: st.DrawFn, people: Sequence[UUID] = PEOPLE) -> tuple[Stage, ...
     found: list[Stage] = []
     for number in range(draw(st.integers(1, 4))):
         persons = draw(st.frozensets(st.sampled_from(people), min_size=1))
-        quorum = draw(st.sampled_from(("all", "any", "n")))
+        quorum: rules.Quorum = draw(st.sampled_from(("all", "any", "n")))
         count = {"all": len(persons), "any": 1, "n": draw(st.integers(1, len(persons)))}[quorum]
         back = draw(st.integers(0, number))
         found.append(Stage(f"stage-{number}", persons, count, quorum, draw(st.booleans()), back))

@@ -125,7 +125,8 @@ async def test_records_are_described_by_the_records_service(world: World, people
 async def test_an_application_without_a_person_asks_for_nothing(world: World, people: People) -> None:
     for path in ("/v1/requests", "/v1/requests/preview"):
         problem(await world.call(None, "POST", path, wish(world.record())), 403, "person-needed")
-    assert good(await world.call(None, "GET", "/v1/requests"))["items"] == []
+    for path in ("/v1/requests", "/v1/tasks", "/v1/grants"):
+        assert good(await world.call(None, "GET", path))["items"] == []
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from tests.support.tokens import TestKeys, txn_token
 
 from dossier_approvals.consumers import handlers
-from dossier_common import directory, tables
+from dossier_common import tables
 from dossier_common.clock import ManualClock
 from dossier_common.contracts.gateway import AccountCreated, RoleAssigned, UnitCreated
 from dossier_common.events import Envelope, Event, encode
@@ -70,9 +70,7 @@ class World:
 
     async def build(self) -> None:
         """Group, company, and two departments."""
-        async with self.app.state.database.transaction() as session:
-            root = {"id": self.group, "parent": None, "kind": "group", "code": "G"}
-            await session.execute(insert(directory.units).values(root))
+        await self.tell(UnitCreated(unit=self.group, parent=None, kind="group", code="G"))
         await self.tell(UnitCreated(unit=self.company, parent=self.group, kind="company", code="C"))
         for unit in (self.sales, self.service):
             await self.tell(UnitCreated(unit=unit, parent=self.company, kind="department", code="D"))
@@ -114,8 +112,7 @@ class World:
         """A Txn-Token for the approvals service."""
         if who is None:
             return txn_token(self.keys, "approvals", scopes, at=self.clock.now())
-        marks = {"account": who.account, "person": who.person}
-        return txn_token(self.keys, "approvals", scopes, **marks, at=self.clock.now())
+        return txn_token(self.keys, "approvals", scopes, account=who.account, person=who.person, at=self.clock.now())
 
     async def call(
         self,
