@@ -65,6 +65,7 @@ class Environment:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return (
             inherited
+            | {"TMPDIR": str(self.state.temporary)}  # what a library may write there stays with the rest
             | {f"DOSSIER_{name}": str(value) for name, value in common.items()}
             | {f"DOSSIER_{part.upper()}_{name}": str(value) for name, value in own.items()}
         )

@@ -36,6 +36,7 @@ class State:
         self.nats = self.folder / "nats"
         self.keyring = self.folder / "keyring"
         self.supplements = self.folder / "supplements"
+        self.temporary = self.folder / "tmp"
         self.postgres = self.folder / "postgres"
         self.demo_file = self.folder / "demo.json"
         self.ready_file = self.run / "ready.json"
@@ -51,7 +52,15 @@ class State:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            for folder in (self.secrets, self.logs, self.run, self.nats, self.keyring, self.supplements):
+            for folder in (
+                self.secrets,
+                self.logs,
+                self.run,
+                self.nats,
+                self.keyring,
+                self.supplements,
+                self.temporary,
+            ):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
