@@ -34,15 +34,23 @@ _NEXT: Final[dict[str, tuple[tuple[str, ...], type[Event]]]] = {
 
 
 async def issue(
-    session: AsyncSession, desk: Desk, record_id: UUID, grant_id: UUID, action: Action, actor: Subject
+    session: AsyncSession,
+    desk: Desk,
+    record_id: UUID,
+    grant_id: UUID,
+    action: Action,
+    actor: Subject,
+    *,
+    resolved: bool = False,
 ) -> Copy:
     """A numbered copy under a grant; one use of it is counted. Its content is rendered by `render`.
 
-    Raises NotFound, a refusal, UnknownGrant.
+    The record is locked, so that its destruction sees the copy, or the copy the destruction. `resolved` says that
+    approvals was asked for the grant. Raises NotFound, a refusal, UnknownGrant.
     """
-    record = await _readable(session, record_id)
+    record = await _readable(session, record_id, lock=True)
     grant = await repository.grant(session, grant_id, lock=True)
-    if grant is None:
+    if grant is None and not resolved:
         raise reading.UnknownGrant
     version = await repository.version(session, record_id, record.version)
     known = facts(record, envelopes.names(version.sealed))
@@ -51,13 +59,14 @@ async def issue(
         actor,
         known,
         action,
-        grant.purpose,
-        reading.grant_facts(grant_row(grant), grant.used),
+        grant.purpose if grant else "",
+        reading.grant_facts(grant_row(grant), grant.used) if grant else None,
         desk.clock.now(),
         grant_named=True,
     )
     if not decision.allowed:
         raise refusals.problem(desk.policy, decision, action, known)
+    assert grant is not None
     assert actor.person is not None
     now = desk.clock.now()
     grant.used += 1
@@ -93,7 +102,7 @@ async def render(session: AsyncSession, desk: Desk, copy_id: UUID, actor: Subjec
 
     Only the holder renders it, only while it is issued: a receipt ends it. Raises NotFound, Hidden, WrongState.
     """
-    copy = await held(session, copy_id, actor)
+    copy = await held(session, copy_id, actor, lock=True)
     if copy.state != "issued":
         raise errors.WrongState(f"The copy is {copy.state}; its content was handed over.")
     await _readable(session, copy.record_id)
@@ -131,8 +140,8 @@ async def held(session: AsyncSession, copy_id: UUID, actor: Subject, *, lock: bo
     return copy
 
 
-async def _readable(session: AsyncSession, record_id: UUID) -> Record:
-    record = await repository.record(session, record_id)
+async def _readable(session: AsyncSession, record_id: UUID, *, lock: bool = False) -> Record:
+    record = await repository.record(session, record_id, lock=lock)
     if record is None or record.status not in {"active", "ended"}:
         raise NotFound("There is no such record.")
     return record

@@ -1,14 +1,15 @@
 """HTTP in and out of the records service. No SQL, no rules."""
 
+from dataclasses import replace
 from typing import Annotated, Any, cast
 from uuid import UUID
 
 from fastapi import Header, Query, Request, Response
+from pydantic import StringConstraints
 
 from dossier_common import preconditions
 from dossier_common.app import router
-from dossier_common.database import Database, Read, Write, database_of
-from dossier_common.identity import Subject
+from dossier_common.database import Read, Write, database_of
 from dossier_common.paging import Paged
 from dossier_common.policy import Action
 from dossier_common.problems import NotFound
@@ -20,6 +21,8 @@ from dossier_records.service import Desk
 api = router(tags=["records"])
 internal = router(tags=["services"])
 
+KEY_PATTERN = r"[!-~](?:[ -~]{0,198}[!-~])?"
+Key = Annotated[str, StringConstraints(pattern=f"^{KEY_PATTERN}$")]
 Purpose = Annotated[schemas.Id, Query(description="What for; every use names a purpose (B5.2)")]
 
 
@@ -89,16 +92,19 @@ async def list_records(
 @api.get("/v1/records/{record_id}", response_model=schemas.Content)
 async def read_record(
     request: Request,
+    response: Response,
     record_id: UUID,
     actor: auth.Reader,
     purpose: Purpose,
     grant: Annotated[UUID | None, Query(description="Uses this grant once")] = None,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: Annotated[Key | None, Header()] = None,
 ) -> dict[str, Any]:
     """The content, as the decision opens or masks it. The reading is on record before it is answered.
 
-    A reading that uses a grant counts: it is not idempotent without an Idempotency-Key.
+    A reading that uses a grant counts: it is not idempotent without an Idempotency-Key, which holds for one version of
+    one record, and for 24 hours.
     """
+    _not_kept(response)
     return await read(request.app.state, Ask(record_id, actor, purpose, grant, idempotency_key))
 
 
@@ -108,14 +114,14 @@ async def read(state: Any, ask: Ask) -> dict[str, Any]:
     try:
         return await reader.read(ask)
     except UnknownGrant:
-        await _resolve(state, ask.grant)
-        return await reader.read(ask)
+        assert ask.grant is not None
+        await grants.resolve(state.database, state.peers, ask.grant)
+        return await reader.read(replace(ask, resolved=True))
 
 
-async def _resolve(state: Any, grant: UUID | None) -> None:
-    assert grant is not None
-    if not await grants.resolve(state.database, state.peers, grant):
-        raise NotFound("There is no such grant.")
+def _not_kept(response: Response) -> None:
+    """No cache keeps content, masked or open (RFC 9111)."""
+    response.headers["Cache-Control"] = "no-store"
 
 
 @api.patch("/v1/records/{record_id}")
@@ -137,29 +143,23 @@ async def change_record(
 
 
 @api.post("/v1/records/search")
-async def search_records(request: Request, query: schemas.Search, actor: auth.Reader) -> schemas.Matches:
+async def search_records(
+    request: Request, response: Response, query: schemas.Search, actor: auth.Reader
+) -> schemas.Matches:
     """Exact match on one field by its blind index; what is found is shown masked, whoever looks."""
+    _not_kept(response)
     desk = desk_of(request)
-    database = database_of(request)
-    async with database.transaction() as session:
+    async with database_of(request).transaction() as session:
         found = await service.search(session, desk, query, actor)
     items = [
         schemas.Match(
             record=_described(desk, each.record),
             fields={name: schemas.ShownField.model_validate(shown) for name, shown in service.show(desk, each).items()},
-            access=_access(
-                desk, await _explained(database, desk, each.record, query.purpose, actor), each.record.level
-            ),
+            access=_access(desk, each.decision, each.record.level),
         )
         for each in found
     ]
     return schemas.Matches(items=items)
-
-
-async def _explained(database: Database, desk: Desk, record: Record, purpose: str, actor: Subject) -> rules.Decision:
-    async with database.session() as session:
-        decision, _ = await service.explain(session, desk, record.id, Action.VIEW, purpose, None, actor)
-    return decision
 
 
 @api.get("/v1/records/{record_id}/access")
@@ -174,6 +174,8 @@ async def explain_access(
 ) -> schemas.Explanation:
     """The access decision rule by rule, without using anything, and the approvals that would be needed."""
     desk = desk_of(request)
+    if grant is not None and await repository.grant(session, grant) is None:
+        await grants.resolve(request.app.state.database, request.app.state.peers, grant)
     decision, record = await service.explain(session, desk, record_id, Action(action), purpose, grant, actor)
     access = _access(desk, decision, record.level, Action(action))
     return schemas.Explanation(
@@ -290,8 +292,8 @@ async def issue_copy(
     try:
         copy = await copies.issue(session, desk, record_id, new.grant, action, actor)
     except UnknownGrant:
-        await _resolve(request.app.state, new.grant)
-        copy = await copies.issue(session, desk, record_id, new.grant, action, actor)
+        await grants.resolve(request.app.state.database, request.app.state.peers, new.grant)
+        copy = await copies.issue(session, desk, record_id, new.grant, action, actor, resolved=True)
     response.headers["Location"] = f"/v1/copies/{copy.id}"
     return _copy(copy)
 
@@ -300,7 +302,9 @@ async def issue_copy(
 async def list_copies(
     session: Read, page: Paged, actor: auth.Copyist, record: Annotated[UUID | None, Query()] = None
 ) -> schemas.Copies:
-    """The caller's controlled copies, newest first."""
+    """The caller's controlled copies, newest first; an application that acts for itself holds none."""
+    if actor.person is None:
+        return schemas.Copies(items=[])
     found = await repository.copies(session, page, record, actor.person)
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
@@ -314,8 +318,9 @@ async def show_copy(session: Read, copy_id: UUID, actor: auth.Copyist) -> schema
 
 
 @api.get("/v1/copies/{copy_id}/content")
-async def render_copy(request: Request, copy_id: UUID, actor: auth.Copyist) -> schemas.CopyContent:
+async def render_copy(request: Request, response: Response, copy_id: UUID, actor: auth.Copyist) -> schemas.CopyContent:
     """What stands on the copy, for its holder, until he has signed for it; on record before it is answered."""
+    _not_kept(response)
     desk = desk_of(request)
     async with database_of(request).transaction() as session:
         copy, kept = await copies.render(session, desk, copy_id, actor)

@@ -98,19 +98,30 @@ def seal(algorithm: str, key: bytes, record: UUID, version: int, fields: Mapping
 
 
 def names(sealed: bytes) -> tuple[str, ...]:
-    """Which fields an envelope holds; needs no key."""
-    return tuple(orjson.loads(sealed)["fields"])
+    """Which fields an envelope holds; needs no key. Raises CannotOpen for what is no envelope."""
+    return tuple(_envelope(sealed)[1])
 
 
 def unseal(key: bytes, record: UUID, version: int, sealed: bytes, wanted: Collection[str]) -> dict[str, str]:
     """The wanted fields in the clear. Raises CannotOpen."""
-    envelope = orjson.loads(sealed)
-    open_field = _opener(envelope["alg"], key)
-    return {
-        name: open_field(b64decode(text), _bound(record, name, version)).decode()
-        for name, text in envelope["fields"].items()
-        if name in wanted
-    }
+    algorithm, fields = _envelope(sealed)
+    try:
+        open_field = _opener(algorithm, key)
+        return {
+            name: open_field(b64decode(text, validate=True), _bound(record, name, version)).decode()
+            for name, text in fields.items()
+            if name in wanted
+        }
+    except ValueError as error:
+        raise CannotOpen from error
+
+
+def _envelope(sealed: bytes) -> tuple[str, dict[str, str]]:
+    try:
+        envelope = orjson.loads(sealed)
+        return str(envelope["alg"]), dict(envelope["fields"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CannotOpen from error
 
 
 def blind(index_key: bytes, field: str, value: str) -> bytes:

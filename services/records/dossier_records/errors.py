@@ -18,9 +18,11 @@ Conflict
 ├── DuplicateRecord       a record with this identifier exists (D.4.2.1)
 ├── PlanClosed            the plan's time is over
 └── WrongState            the thing is not in the state for it
+Problem
+└── DamagedRecord         what is stored of the content is not what was sealed
 """
 
-from dossier_common.problems import Conflict, Forbidden, Invalid, Words
+from dossier_common.problems import Conflict, Forbidden, Invalid, Problem, Words
 
 
 class DutyConflict(Forbidden):
@@ -126,3 +128,10 @@ class WrongState(Conflict):
 
     slug = "wrong-state"
     words = Words("当前状态不允许", "Not in this state")
+
+
+class DamagedRecord(Problem):
+    """What is stored of the content is not what was sealed: moved, cut or changed in the database."""
+
+    slug = "damaged-record"
+    words = Words("客户档案内容已损坏", "The stored content is damaged")

@@ -16,18 +16,21 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dossier_common.app import answer_problem
-from dossier_common.auth import subject_from
+from dossier_common.auth import identify
 from dossier_common.edge import REQUEST_ID
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.problems import InsufficientScope
 from dossier_common.scopes import Scope as Permission
-from dossier_records.endpoints import read
+from dossier_records import endpoints
+from dossier_records.endpoints import KEY_PATTERN, read
 from dossier_records.reading import Ask
 
 _PREFIX: Final = "/v1/records/"
 _PATH_LENGTH: Final = len(_PREFIX) + 36
-_PURPOSE: Final = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
+_PURPOSE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_KEY: Final = re.compile(KEY_PATTERN)
 
 
 class FastRead:
@@ -35,6 +38,7 @@ class FastRead:
 
     def __init__(self, app: ASGIApp, *, owner: FastAPI) -> None:
         self._app, self._owner = app, owner
+        self._route = next(each for each in endpoints.api.routes if getattr(each, "name", "") == "read_record")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a reading, or passes the request on."""
@@ -50,12 +54,11 @@ class FastRead:
         state = self._owner.state
         request = Request({**scope, "app": self._owner, "state": {"request_id": request_id}})
         try:
-            subject = await subject_from(headers, state.verifier)
-            request.state.subject = subject
+            subject = await identify(request)
             _ensure_scope(subject)
             body = orjson.dumps(await read(state, Ask(record, subject, purpose, grant, key)))
         except Exception as error:  # noqa: BLE001  # becomes a problem document in the one place for it
-            request.scope["path_params"] = {"record_id": record}
+            request.scope.update({"path_params": {"record_id": record}, "route": self._route})
             response = await answer_problem(request, error)
             response.headers["X-Request-Id"] = request_id
             await response(scope, receive, send)
@@ -89,14 +92,20 @@ def _parse(scope: Scope) -> tuple[UUID, str, UUID | None, str | None] | None:
         query = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, strict_parsing=True)
         values = dict(query)
         purpose = values.pop("purpose", "")
-        if len(values) + 1 != len(query) or not _PURPOSE.match(purpose):
+        if len(values) + 1 != len(query) or not _PURPOSE.fullmatch(purpose):
             return None
-        grant = UUID(values.pop("grant")) if "grant" in values else None
-        record = UUID(path[len(_PREFIX) :])
+        grant = _uuid(values.pop("grant")) if "grant" in values else None
+        record = _uuid(path[len(_PREFIX) :])
     except ValueError:
         return None
     keys = [value for name, value in scope["headers"] if name == b"idempotency-key"]
     key = keys[0].decode("latin-1") if keys else None
-    if values or len(keys) > 1 or (key is not None and not 1 <= len(key) <= 200):
+    if values or len(keys) > 1 or (key is not None and not _KEY.fullmatch(key)):
         return None
     return record, purpose, grant, key
+
+
+def _uuid(text: str) -> UUID:
+    if not _UUID.fullmatch(text):
+        raise ValueError("left to the endpoint")
+    return UUID(text)

@@ -29,6 +29,7 @@ from dossier_records.service import Desk
 from dossier_records.validators import as_date
 
 BATCH: Final = 250
+TRIES: Final = 5
 IDLE_SECONDS: Final = 0.3
 MEDIA_TYPES: Final = (spreadsheets.CSV, spreadsheets.XLSX)
 
@@ -132,7 +133,7 @@ async def work_off(database: Database, desk: Desk) -> bool:
     if candidates is not None:
         while await _next_batch(database, desk, import_id, candidates):
             pass
-    desk.vault.forget(import_id)
+    desk.vault.forget(import_id)  # it is done, or failed: nobody reads the file again
     return True
 
 
@@ -158,16 +159,19 @@ async def _fail(session: AsyncSession, desk: Desk, job: Import, unreadable: work
 
 
 async def _next_batch(database: Database, desk: Desk, import_id: UUID, candidates: Sequence[Candidate]) -> bool:
-    try:
-        async with database.transaction() as session:
-            return await _take_batch(session, desk, import_id, candidates)
-    except IntegrityError:  # an identifier was taken in between: the next try finds it, and counts a duplicate
-        return True
+    for again in range(TRIES, 0, -1):
+        try:
+            async with database.transaction() as session:
+                return await _take_batch(session, desk, import_id, candidates)
+        except IntegrityError:  # an identifier was taken in between: the next try finds it, and counts a duplicate
+            if again == 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, candidates: Sequence[Candidate]) -> bool:
-    job = await repository.next_import(session)
-    if job is None or job.id != import_id:
+    job = await repository.import_(session, import_id, lock=True)
+    if job is None or job.state != "running":
         return False
     plan = await repository.plan(session, job.plan_id)
     assert plan is not None

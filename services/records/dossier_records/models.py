@@ -139,7 +139,7 @@ class BlindIndex(Base):
 
 
 class Consent(Base):
-    """What the customer agreed to; `evidence` is a reference to a document, not its text."""
+    """What the customer agreed to; `evidence` is a reference to a document, sealed by the data key of `version`."""
 
     __tablename__ = "consents"
 
@@ -147,6 +147,7 @@ class Consent(Base):
     record_id: Mapped[UUID] = mapped_column(ForeignKey("records.id"), index=True)
     purposes: Mapped[list[str]] = mapped_column(ARRAY(String(64)))
     given_on: Mapped[date]
+    version: Mapped[int] = mapped_column(Integer)
     evidence: Mapped[bytes]
 
 
@@ -171,12 +172,15 @@ class Grant(Base):
 
 
 class GrantUse(Base):
-    """A use that came with an Idempotency-Key: its repetition does not count again."""
+    """A use that came with an Idempotency-Key: its repetition for 24 hours, on the same version, counts no more."""
 
     __tablename__ = "grant_uses"
 
     grant_id: Mapped[UUID] = mapped_column(ForeignKey("grants.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    record_id: Mapped[UUID]
+    version: Mapped[int] = mapped_column(Integer)
+    at: Mapped[datetime]
 
 
 class Hold(Base):

@@ -1,9 +1,10 @@
 """Reading content: concurrent intents are committed together, each is decided, recorded and decrypted on its own.
 
 While one batch commits, the next requests queue; there is no timer, and a batch has at most 64. Content is
-decrypted after the commit of its intent, and never otherwise (invariant 1). One batch works on one connection,
-locks grants in the order of their ids, and a batch that fails is tried again singly, so that nobody fails for a
-neighbour. Statements stand here and not in the repository, because they are one with the batch.
+decrypted after the commit of its intent, and never otherwise (invariant 1). One batch works on one connection, and
+locks grants in the order of their ids. A batch that the database refuses is tried again singly, so that nobody fails
+for a neighbour; one whose connection was lost is not, since it may have been committed. Statements stand here and
+not in the repository, because they are one with the batch.
 """
 
 import asyncio
@@ -21,12 +22,14 @@ from dossier_common.clock import Clock
 from dossier_common.contracts.records import AccessRefused, RecordViewed
 from dossier_common.database import Database, unreachable
 from dossier_common.events import Event, encode
+from dossier_common.idempotency import KEEP
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Action, Policy
-from dossier_common.problems import AuditUnavailable, NotFound, Problem
-from dossier_records import envelopes, masks, refusals
+from dossier_common.problems import AuditUnavailable, IdempotencyConflict, NotFound, Problem
+from dossier_records import envelopes, errors, masks, refusals
 from dossier_records.envelopes import Sealed
+from dossier_records.keyring import KeyDestroyed
 from dossier_records.rules import Decision, GrantFacts, RecordFacts, decide
 from dossier_records.vault import Vault
 
@@ -43,7 +46,7 @@ SELECT id, action, records, fields, purpose, not_before, until, uses, used, stat
 FROM grants WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """
 _REPEATED = """
-SELECT u.grant_id, u.key FROM grant_uses u
+SELECT u.grant_id, u.key, u.record_id, u.version, u.at FROM grant_uses u
 JOIN unnest($1::uuid[], $2::text[]) AS k (grant_id, key) ON u.grant_id = k.grant_id AND u.key = k.key
 """
 _INTENTS = """
@@ -53,18 +56,33 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bytea[])
 _USES = """
 UPDATE grants SET used = used + u.n FROM unnest($1::uuid[], $2::int[]) AS u (id, n) WHERE grants.id = u.id
 """
-_USE_KEYS = "INSERT INTO grant_uses (grant_id, key) SELECT * FROM unnest($1::uuid[], $2::text[])"
+_USE_KEYS = """
+INSERT INTO grant_uses (grant_id, key, record_id, version, at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int[], $5::timestamptz[])
+ON CONFLICT (grant_id, key) DO UPDATE SET version = excluded.version, at = excluded.at
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One reading as asked for; `key` is an Idempotency-Key, whose repetition counts no use."""
+    """One reading as asked for; `key` is an Idempotency-Key, whose repetition counts no use.
+
+    `resolved` says that approvals was asked for the grant: if it is unknown still, there is none.
+    """
 
     record: UUID
     subject: Subject
     purpose: str
     grant: UUID | None
     key: str | None
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    record: UUID
+    version: int
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -122,12 +140,12 @@ class Reader:
             outcomes = await self._commit([waiting.ask for waiting in batch])
         except Exception as error:  # noqa: BLE001  # whatever a batch meets, each of its requests gets an answer
             await self._disconnect()
-            if len(batch) > 1:
+            if len(batch) > 1 and not unreachable(error):
                 for waiting in batch:
                     await self._settle([waiting])
                 return
             telemetry.log().warning("read-not-recorded", error=type(error).__name__)
-            outcomes = [AuditUnavailable("The reading could not be recorded.") if unreachable(error) else error]
+            outcomes = [_unrecorded(error) for _ in batch]
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.answer.done():
                 continue
@@ -174,9 +192,7 @@ class Reader:
         if batch.used:
             await connection.execute(_USES, list(batch.used), list(batch.used.values()))
         if batch.new_keys:
-            await connection.execute(
-                _USE_KEYS, [grant for grant, _ in batch.new_keys], [key for _, key in batch.new_keys]
-            )
+            await connection.execute(_USE_KEYS, *batch.use_key_columns())
         return outcomes
 
     def _open(self, ask: Ask, allowed: Allowed) -> dict[str, Any]:
@@ -184,8 +200,10 @@ class Reader:
         shown = {*decision.open, *decision.masked}
         try:
             values = self._vault.open(ask.record, allowed.version, allowed.kept, shown)
-        except envelopes.CannotOpen as error:
+        except KeyDestroyed as error:
             raise NotFound("There is no such record.") from error
+        except envelopes.CannotOpen as error:
+            raise errors.DamagedRecord from error
         return {
             "id": str(ask.record),
             "version": allowed.version,
@@ -207,28 +225,57 @@ class _Batch:
         now: datetime,
         rows: dict[UUID, asyncpg.Record],
         grants: dict[UUID, asyncpg.Record],
-        repeated: set[tuple[UUID, str]],
+        uses: dict[tuple[UUID, str], _Use],
     ) -> None:
         self._policy, self.now, self._rows, self._grants = policy, now, rows, grants
-        self._repeated = repeated
+        self._uses = uses
         self.events: list[tuple[Event, Subject]] = []
         self.used: dict[UUID, int] = {}
         self.new_keys: list[tuple[UUID, str]] = []
+
+    def use_key_columns(self) -> tuple[list[Any], ...]:
+        """The columns of `_USE_KEYS`."""
+        uses = [self._uses[each] for each in self.new_keys]
+        return (
+            [grant for grant, _ in self.new_keys],
+            [key for _, key in self.new_keys],
+            [use.record for use in uses],
+            [use.version for use in uses],
+            [use.at for use in uses],
+        )
 
     def judge(self, ask: Ask) -> Allowed | Exception:
         row = self._rows.get(ask.record)
         if row is None:
             return NotFound("There is no such record.")
-        if ask.grant is not None and ask.grant not in self._grants:
+        if ask.grant is not None and ask.grant not in self._grants and not ask.resolved:
             return UnknownGrant()
-        grant, repeated = self._grant(ask)
-        facts = facts_of(row, envelopes.names(row["sealed"]))
+        try:
+            facts = facts_of(row, envelopes.names(row["sealed"]))
+        except envelopes.CannotOpen:
+            return errors.DamagedRecord()
+        earlier = self._uses.get((ask.grant, ask.key)) if ask.grant and ask.key else None
+        repeated = (
+            earlier is not None
+            and (earlier.record, earlier.version) == (ask.record, row["version"])
+            and earlier.at > self.now - KEEP
+        )
+        grant = self._grant(ask, repeated=repeated)
         decision = decide(
-            self._policy, ask.subject, facts, Action.VIEW, ask.purpose, grant, self.now, grant_named=grant is not None
+            self._policy,
+            ask.subject,
+            facts,
+            Action.VIEW,
+            ask.purpose,
+            grant,
+            self.now,
+            grant_named=ask.grant is not None,
         )
         if not decision.allowed:
             return self._refuse(ask, decision, facts)
-        use = self._count(ask, repeated=repeated) if grant is not None else None
+        if earlier is not None and earlier.record != ask.record:
+            return IdempotencyConflict("The key was used for another record.")
+        use = self._count(ask, row["version"], repeated=repeated) if ask.grant is not None else None
         event = RecordViewed(
             record=ask.record,
             version=row["version"],
@@ -243,21 +290,19 @@ class _Batch:
         kept = Sealed(row["ring"], row["key_epoch"], row["wrapped_key"], row["sealed"])
         return Allowed(ask.record, facts.level, row["version"], decision, kept, self.now)
 
-    def _grant(self, ask: Ask) -> tuple[GrantFacts | None, bool]:
-        if ask.grant is None:
-            return None, False
+    def _grant(self, ask: Ask, *, repeated: bool) -> GrantFacts | None:
+        if ask.grant is None or ask.grant not in self._grants:
+            return None
         row = self._grants[ask.grant]
-        repeated = ask.key is not None and (ask.grant, ask.key) in self._repeated
-        spent = row["used"] + self.used.get(ask.grant, 0) - (1 if repeated else 0)
-        return grant_facts(row, spent), repeated
+        return grant_facts(row, row["used"] + self.used.get(ask.grant, 0) - (1 if repeated else 0))
 
-    def _count(self, ask: Ask, *, repeated: bool) -> int:
+    def _count(self, ask: Ask, version: int, *, repeated: bool) -> int:
         assert ask.grant is not None
         if not repeated:
             self.used[ask.grant] = self.used.get(ask.grant, 0) + 1
             if ask.key is not None:
                 self.new_keys.append((ask.grant, ask.key))
-                self._repeated.add((ask.grant, ask.key))
+                self._uses[ask.grant, ask.key] = _Use(ask.record, version, self.now)
         return int(self._grants[ask.grant]["used"]) + self.used.get(ask.grant, 0)
 
     def _refuse(self, ask: Ask, decision: Decision, facts: RecordFacts) -> Problem:
@@ -268,12 +313,16 @@ class _Batch:
         return problem
 
 
-async def _repeated(connection: asyncpg.Connection, asks: Sequence[Ask]) -> set[tuple[UUID, str]]:
+def _unrecorded(error: Exception) -> Exception:
+    return AuditUnavailable("The reading could not be recorded.") if unreachable(error) else error
+
+
+async def _repeated(connection: asyncpg.Connection, asks: Sequence[Ask]) -> dict[tuple[UUID, str], _Use]:
     keyed = [(ask.grant, ask.key) for ask in asks if ask.grant and ask.key]
     if not keyed:
-        return set()
+        return {}
     rows = await connection.fetch(_REPEATED, [grant for grant, _ in keyed], [key for _, key in keyed])
-    return {(row["grant_id"], row["key"]) for row in rows}
+    return {(row["grant_id"], row["key"]): _Use(row["record_id"], row["version"], row["at"]) for row in rows}
 
 
 def facts_of(row: Any, fields: tuple[str, ...]) -> RecordFacts:
@@ -308,16 +357,16 @@ def grant_facts(row: Any, used: int) -> GrantFacts:
 
 def shown_fields(
     policy: Policy, decision: Decision, values: dict[str, str], names: Sequence[str]
-) -> dict[str, dict[str, str]]:
+) -> dict[str, dict[str, str | None]]:
     """The fields as they are answered: open, masked, or absent."""
-    shown: dict[str, dict[str, str]] = {}
+    shown: dict[str, dict[str, str | None]] = {}
     for name in names:
         if name in decision.open:
             shown[name] = {"state": "open", "value": values[name]}
         elif name in decision.masked:
             shown[name] = {"state": "masked", "value": masks.masked(policy.field(name).mask, values[name])}
         else:
-            shown[name] = {"state": "absent"}
+            shown[name] = {"state": "absent", "value": None}
     return shown
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.contracts.approvals import GrantIssued
 from dossier_common.paging import Page
+from dossier_common.problems import Malformed
 from dossier_records.envelopes import Sealed
 from dossier_records.models import (
     BlindIndex,
@@ -38,6 +39,21 @@ async def add(session: AsyncSession, row: object) -> None:
     await session.flush()
 
 
+def _after_id(page: Page) -> UUID:
+    try:
+        [key] = page.after or [""]
+        return UUID(str(key))
+    except ValueError as error:
+        raise Malformed("The cursor is none that was handed out.") from error
+
+
+def _after_row(page: Page) -> int:
+    key = page.after[0] if page.after and len(page.after) == 1 else None
+    if not isinstance(key, int) or not 0 <= key < 2**31:
+        raise Malformed("The cursor is none that was handed out.")
+    return key
+
+
 # ---- key rings
 
 
@@ -45,6 +61,11 @@ async def open_epoch(session: AsyncSession, ring: str) -> int | None:
     """The ring's open epoch, which cannot close before this transaction ends."""
     query = select(RingEpoch.epoch).where(RingEpoch.ring == ring, RingEpoch.state == "open")
     return (await session.execute(query.with_for_update(read=True, key_share=False))).scalar_one_or_none()
+
+
+async def ring_is_known(session: AsyncSession, ring: str) -> bool:
+    """Whether the ring has, or had, an epoch."""
+    return bool((await session.execute(select(exists().where(RingEpoch.ring == ring)))).scalar_one())
 
 
 async def add_first_epoch(session: AsyncSession, ring: str) -> None:
@@ -64,7 +85,7 @@ async def plans(session: AsyncSession, page: Page) -> list[Plan]:
     """Plans, newest first."""
     query = select(Plan).order_by(Plan.id.desc()).limit(page.limit + 1)
     if page.after:
-        query = query.where(Plan.id < UUID(str(page.after[0])))
+        query = query.where(Plan.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
 
@@ -139,7 +160,7 @@ async def catalogue(
         if wanted is not None:
             query = query.where(column == wanted)
     if page.after:
-        query = query.where(Record.id < UUID(str(page.after[0])))
+        query = query.where(Record.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
 
@@ -210,15 +231,13 @@ async def copy(session: AsyncSession, copy_id: UUID, *, lock: bool = False) -> C
     return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
 
 
-async def copies(session: AsyncSession, page: Page, record_id: UUID | None, holder: UUID | None) -> list[Copy]:
-    """Controlled copies, newest first."""
-    query = select(Copy).order_by(Copy.id.desc()).limit(page.limit + 1)
+async def copies(session: AsyncSession, page: Page, record_id: UUID | None, holder: UUID) -> list[Copy]:
+    """The holder's controlled copies, newest first."""
+    query = select(Copy).where(Copy.holder == holder).order_by(Copy.id.desc()).limit(page.limit + 1)
     if record_id is not None:
         query = query.where(Copy.record_id == record_id)
-    if holder is not None:
-        query = query.where(Copy.holder == holder)
     if page.after:
-        query = query.where(Copy.id < UUID(str(page.after[0])))
+        query = query.where(Copy.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
 
@@ -249,9 +268,10 @@ async def next_import(session: AsyncSession) -> Import | None:
     return (await session.scalars(query.with_for_update(skip_locked=True))).one_or_none()
 
 
-async def import_(session: AsyncSession, import_id: UUID) -> Import | None:
-    """One import."""
-    return await session.get(Import, import_id)
+async def import_(session: AsyncSession, import_id: UUID, *, lock: bool = False) -> Import | None:
+    """One import, locked for its next batch if asked."""
+    query = select(Import).where(Import.id == import_id)
+    return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
 
 
 async def refusals(session: AsyncSession, import_id: UUID, page: Page) -> list[ImportRefusal]:
@@ -259,7 +279,7 @@ async def refusals(session: AsyncSession, import_id: UUID, page: Page) -> list[I
     query = select(ImportRefusal).where(ImportRefusal.import_id == import_id)
     query = query.order_by(ImportRefusal.row).limit(page.limit + 1)
     if page.after:
-        query = query.where(ImportRefusal.row > int(page.after[0]))
+        query = query.where(ImportRefusal.row > _after_row(page))
     return list((await session.scalars(query)).all())
 
 
@@ -286,10 +306,15 @@ async def put_order(session: AsyncSession, disposal_id: UUID, record_id: UUID, a
 
 
 async def next_order(session: AsyncSession) -> DestructionOrder | None:
-    """The oldest order that is not done, for the one worker that takes it."""
+    """The order that was begun, or else the oldest new one; who asks meanwhile waits.
+
+    Orders never overlap: a ring re-wrapped for two at once could leave keys under an epoch that is closed.
+    """
     query = select(DestructionOrder).where(DestructionOrder.step.not_in(("done", "refused")))
-    query = query.order_by(DestructionOrder.ordered_at, DestructionOrder.disposal_id).limit(1)
-    return (await session.scalars(query.with_for_update(skip_locked=True))).one_or_none()
+    query = query.order_by(
+        DestructionOrder.step == "ordered", DestructionOrder.ordered_at, DestructionOrder.disposal_id
+    ).limit(1)
+    return (await session.scalars(query.with_for_update())).one_or_none()
 
 
 async def wrapped_keys(session: AsyncSession, ring: str, epoch: int) -> list[tuple[UUID, int, bytes]]:

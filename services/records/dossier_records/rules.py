@@ -134,10 +134,16 @@ def decide(
     """The access decision of ARCHITECTURE.md; asks the rules in their order and stops at the first that refuses.
 
     `grant_named` says that the caller named a grant: one that does not cover the use refuses it, rather than
-    falling back to what is shown without a grant.
+    falling back to what is shown without a grant. Of a record that he may not know of, no rule but the scope tells
+    him anything: the reason is then HIDDEN.
     """
     covered = _grant_fault(grant, subject, record, action, purpose, now) if grant_named else None
     relations = _relations(subject, record)
+    known = (
+        may_know_of(policy, record, relations)
+        or policy.access_for(record.level).disclosure(relations) is not Disclosure.NOTHING
+        or (grant is not None and grant.holder_account == subject.account and record.id in grant.records)
+    )
     checks: list[Check] = []
     for check in (
         _scope(subject, action),
@@ -148,9 +154,11 @@ def decide(
         _purpose(policy, record, purpose),
         _place_and_time(policy, subject, record, grant if grant_named else None, now),
     ):
-        checks.append(check)
         if not check.passed:
+            told = known or check.rule is Rule.SCOPE
+            checks.append(check if told else Check(check.rule, passed=False, reason=Reason.HIDDEN))
             return Decision(allowed=False, checks=tuple(checks))
+        checks.append(check)
     shown = policy.access_for(record.level).disclosure(relations)
     opened = _opened_by(grant, record) if grant_named and grant is not None else frozenset[str]()
     if action is Action.VIEW and shown is Disclosure.OPEN:
@@ -244,15 +252,12 @@ def _need_to_know(
     if grant_named:
         if covered is None:
             return Check(Rule.NEED_TO_KNOW, passed=True, detail="grant")
-        exhausted = covered is GrantFault.EXHAUSTED
-        hidden = covered in {GrantFault.UNKNOWN, GrantFault.OTHER_HOLDER} and not may_know_of(policy, record, relations)
-        reason = Reason.GRANT_EXHAUSTED if exhausted else Reason.HIDDEN if hidden else Reason.GRANT_REQUIRED
+        reason = Reason.GRANT_EXHAUSTED if covered is GrantFault.EXHAUSTED else Reason.GRANT_REQUIRED
         return Check(Rule.NEED_TO_KNOW, passed=False, reason=reason, detail=covered)
     shown = policy.access_for(record.level).disclosure(relations)
     if action is Action.VIEW and shown is not Disclosure.NOTHING:
         return Check(Rule.NEED_TO_KNOW, passed=True, detail=shown)
-    reason = Reason.GRANT_REQUIRED if may_know_of(policy, record, relations) else Reason.HIDDEN
-    return Check(Rule.NEED_TO_KNOW, passed=False, reason=reason)
+    return Check(Rule.NEED_TO_KNOW, passed=False, reason=Reason.GRANT_REQUIRED)
 
 
 def may_know_of(policy: Policy, record: RecordFacts, relations: frozenset[Relation]) -> bool:

@@ -2,10 +2,10 @@
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -115,11 +115,18 @@ class NewRecord(In):
 
 
 class Change(In):
-    """A merge patch: a field with null goes."""
+    """A merge patch: a field with null goes; what describes the record can be changed, and does not go."""
 
     fields: Annotated[dict[Id, Value | None], Field(max_length=200)] = {}
     relationship_ended_on: date | None = None
     custodian: UUID | None = None
+
+    @field_validator("relationship_ended_on", "custodian", mode="before")
+    @classmethod
+    def _stays(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("this cannot be taken away")
+        return value
 
 
 class Descriptor(Out):

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_common import directory, outbox
+from dossier_common import directory, outbox, telemetry
 from dossier_common.clock import Clock
 from dossier_common.contracts.records import (
     PlanCreated,
@@ -29,6 +29,8 @@ from dossier_records.models import Consent, Plan, Record
 from dossier_records.vault import Vault
 
 MOST_MATCHES = 50
+EVIDENCE = "consent-evidence"
+"""What a sealed reference to a consent's document is bound to; no field of a policy can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,15 @@ async def register(session: AsyncSession, desk: Desk, new: schemas.NewRecord, ac
     prepared = prepare(
         desk, plan, record_id, fields, new.consent.purposes if new.consent else (), columns_of(new), actor, None
     )
-    epoch = await desk.vault.open_epoch(session, prepared.ring)
+    version = prepared.seal(desk.vault, await desk.vault.open_epoch(session, prepared.ring))
     try:
         async with session.begin_nested():
-            await repository.add_records(
-                session, [prepared.record], [prepared.seal(desk.vault, epoch)], prepared.index_rows()
-            )
+            await repository.add_records(session, [prepared.record], [version], prepared.index_rows())
     except IntegrityError as error:
         raise errors.DuplicateRecord("A record with this identifier exists.") from error
     if new.consent is not None:
-        evidence = desk.vault.seal_under(prepared.ring, epoch, record_id, 0, {"evidence": new.consent.evidence})
+        kept = Sealed(version["ring"], version["key_epoch"], version["wrapped_key"], version["sealed"])
+        evidence = desk.vault.seal_beside(kept, record_id, version["version"], {EVIDENCE: new.consent.evidence})
         await repository.add(
             session,
             Consent(
@@ -128,7 +129,8 @@ async def register(session: AsyncSession, desk: Desk, new: schemas.NewRecord, ac
                 record_id=record_id,
                 purposes=new.consent.purposes,
                 given_on=new.consent.given_on,
-                evidence=evidence.sealed,
+                version=version["version"],
+                evidence=evidence,
             ),
         )
     await outbox.add(session, prepared.event, by=actor, at=desk.clock.now())
@@ -348,6 +350,11 @@ class Found:
     kept: Sealed
     decision: rules.Decision
 
+    @property
+    def version(self) -> int:
+        """The version that was found."""
+        return self.record.version
+
 
 async def search(session: AsyncSession, desk: Desk, query: schemas.Search, actor: Subject) -> list[Found]:
     """Exact matches that the caller may know of, and the record of the search; nothing is decrypted here.
@@ -367,7 +374,7 @@ async def search(session: AsyncSession, desk: Desk, query: schemas.Search, actor
         decision = rules.decide(desk.policy, actor, known, Action.VIEW, query.purpose, None, desk.clock.now())
         failed = decision.failed
         if failed is None or failed.reason is not rules.Reason.HIDDEN:
-            found.append(Found(record, kept, masked_only(decision)))
+            found.append(Found(record, kept, decision))
     event = RecordsSearched(field=query.field, found=len(found), records=tuple(each.record.id for each in found))
     await outbox.add(session, event, by=actor, at=desk.clock.now())
     return found
@@ -378,12 +385,20 @@ def masked_only(decision: rules.Decision) -> rules.Decision:
     return rules.Decision(allowed=decision.allowed, checks=decision.checks, masked=(*decision.open, *decision.masked))
 
 
-def show(desk: Desk, found: Found) -> dict[str, dict[str, str]]:
-    """The masked fields of a match; call it after the search's commit (invariant 1)."""
-    if not found.decision.allowed:
+def show(desk: Desk, found: Found) -> dict[str, dict[str, str | None]]:
+    """The masked fields of a match; call it after the search's commit (invariant 1).
+
+    A match whose content is damaged, or destroyed since, shows nothing, and the others are shown.
+    """
+    decision = masked_only(found.decision)
+    if not decision.allowed:
         return {}
-    values = desk.vault.open(found.record.id, found.record.version, found.kept, found.decision.masked)
-    return reading.shown_fields(desk.policy, found.decision, values, list(values))
+    try:
+        values = desk.vault.open(found.record.id, found.version, found.kept, decision.masked)
+    except envelopes.CannotOpen as error:
+        telemetry.log().error("cannot-open", record=str(found.record.id), error=type(error).__name__)
+        return {}
+    return reading.shown_fields(desk.policy, decision, values, list(values))
 
 
 async def explain(
@@ -438,7 +453,7 @@ _GRANT_COLUMNS = (
 
 
 async def change(session: AsyncSession, desk: Desk, record: Record, patch: schemas.Change, actor: Subject) -> Record:
-    """A new version of a locked record, sealed with a new data key (A2.4.3).
+    """A new version of a locked record, whatever changed of it, sealed with a new data key (A2.4.3).
 
     Raises a refusal, IncompleteRecord, WrongState, DuplicateRecord.
     """
@@ -447,15 +462,18 @@ async def change(session: AsyncSession, desk: Desk, record: Record, patch: schem
         raise refusals.problem_of(desk.policy, check, Action.VIEW, facts(record, ()))
     if record.status not in {"active", "ended"}:
         raise errors.WrongState(f"The record is {record.status}.")
+    columns = {
+        name
+        for name in ("custodian", "relationship_ended_on")
+        if getattr(patch, name) not in {None, getattr(record, name)}
+    }
+    if not columns and not patch.fields:
+        return record
     now = desk.clock.now()
-    if patch.fields:
-        changed = await _new_version(session, desk, record, patch.fields, actor)
-        event = RecordUpdated(record=record.id, version=record.version, fields=changed, policy=desk.policy.digest)
-        await outbox.add(session, event, by=actor, at=now)
-    if patch.custodian is not None:
+    if "custodian" in columns and patch.custodian is not None:
         await ensure_custodian(session, record.unit, patch.custodian)
         record.custodian = patch.custodian
-    if patch.relationship_ended_on is not None and patch.relationship_ended_on != record.relationship_ended_on:
+    if "relationship_ended_on" in columns and patch.relationship_ended_on is not None:
         if patch.relationship_ended_on < record.opened_on:
             detail = "早于建档 · before the opening"
             fault = Fault(pointer="/relationship_ended_on", code="ended-before-opening", detail=detail)
@@ -463,13 +481,17 @@ async def change(session: AsyncSession, desk: Desk, record: Record, patch: schem
         record.relationship_ended_on, record.status = patch.relationship_ended_on, "ended"
         ended = RelationshipEnded(record=record.id, on=patch.relationship_ended_on)
         await outbox.add(session, ended, by=actor, at=now)
+    await _new_version(session, desk, record, patch.fields, actor)
+    changed = tuple(sorted({*columns, *patch.fields}))
+    event = RecordUpdated(record=record.id, version=record.version, fields=changed, policy=desk.policy.digest)
+    await outbox.add(session, event, by=actor, at=now)
     await session.flush()
     return record
 
 
 async def _new_version(
     session: AsyncSession, desk: Desk, record: Record, patch: Mapping[str, str | None], actor: Subject
-) -> tuple[str, ...]:
+) -> None:
     old = await repository.version(session, record.id, record.version)
     kept = Sealed(old.ring, old.key_epoch, old.wrapped_key, old.sealed)
     definitions = {field.id: field for field in desk.policy.fields}
@@ -491,4 +513,3 @@ async def _new_version(
             await repository.replace_indexes(session, record.id, desk.vault.indexes(fields))
     except IntegrityError as error:
         raise errors.DuplicateRecord("A record with this identifier exists.") from error
-    return tuple(sorted(patch))

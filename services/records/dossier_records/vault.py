@@ -42,12 +42,21 @@ class Vault:
         wrapped = self.keyring.wrap(ring, epoch, data_key, bound_to(record, version))
         return Sealed(ring, epoch, wrapped, sealed)
 
+    def seal_beside(self, kept: Sealed, record: UUID, version: int, fields: Mapping[str, str]) -> bytes:
+        """Seals more under the data key of a version, with which it is re-wrapped and destroyed."""
+        data_key = self.keyring.unwrap(kept.ring, kept.key_epoch, kept.wrapped_key, bound_to(record, version))
+        return envelopes.seal(self._cipher, data_key, record, version, fields)
+
     async def open_epoch(self, session: AsyncSession, ring: str) -> int:
-        """The ring's open epoch, held open for this transaction; a new ring gets its first."""
+        """The ring's open epoch, held open for this transaction; a new ring gets its first.
+
+        Whoever waited for an epoch that closed meanwhile finds none at first, and the next one when he looks again.
+        """
         epoch = await repository.open_epoch(session, ring)
-        if epoch is None:
+        if epoch is None and not await repository.ring_is_known(session, ring):
             self.keyring.create(ring, 1)
             await repository.add_first_epoch(session, ring)
+        if epoch is None:
             epoch = await repository.open_epoch(session, ring)
         assert epoch is not None
         return epoch
