@@ -1,5 +1,6 @@
 """The gateway's web process: its own endpoints behind FastAPI, and the proxy before them in plain ASGI."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -60,6 +61,16 @@ def asgi(settings: Settings, *, clock: Clock | None = None) -> Proxy:
     return Proxy(create(settings, clock=clock), settings)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serves until it is told to stop; ends with one line when the OpenAPI files are missing or contradict."""
     settings = load(Settings)
-    serve("gateway", asgi(settings), settings)
+    try:
+        app = asgi(settings)
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"{__spec__.name}: no route table from {settings.common.api_dir}: {error}") from error
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe X-Forwarded-For of anyone on this machine
+    serve("gateway", app, settings)
+
+
+if __name__ == "__main__":
+    main()

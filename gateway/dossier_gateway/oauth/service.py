@@ -62,7 +62,8 @@ class SignInDesk:
         if user is None:
             return SignIn(refusal=Refusal.WRONG)
         if not matches:
-            await self._failed(user, now, looked=encoded is not None)
+            if encoded is not None:  # at a locked door nothing was tried: counted with the anonymous ones
+                await self._failed(user, now)
             return SignIn(refusal=Refusal.WRONG)
         return await self._succeeded(user, new_password, now)
 
@@ -76,10 +77,10 @@ class SignInDesk:
         await session.run_sync(repository.count_attempt, user.id, failures, locked)
         return found.hash
 
-    async def _failed(self, user: repository.User, now: datetime, *, looked: bool) -> None:
+    async def _failed(self, user: repository.User, now: datetime) -> None:
         async with self.database.transaction() as session:
             found = await session.run_sync(repository.password_for_update, user.id)
-            locked = not looked or (found is not None and found.locked_until is not None)
+            locked = found is not None and found.locked_until is not None
             await outbox.add(session, SignInFailed(account=user.id, locked=locked), by=None, at=now)
 
     async def _succeeded(self, user: repository.User, new_password: str | None, now: datetime) -> SignIn:

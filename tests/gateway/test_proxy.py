@@ -1,0 +1,438 @@
+"""The proxy: who passes, what is forwarded, what is refused and how it is recorded."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from joserfc import jws
+from starlette.types import Receive, Scope, Send
+from tests.gateway import world as worlds
+from tests.gateway.world import PASSWORD, World, read
+from tests.support.authorization import tokens
+from tests.support.waiting import eventually
+
+from dossier_common.keys import SigningKey
+from dossier_gateway.tokens import Tokens
+from dossier_local.cluster import Cluster
+
+REFUSED = "gateway.v1.access.refused"
+
+
+@pytest.fixture(scope="module")
+async def clerk(world: World) -> str:
+    return str((await world.person("records_clerk"))["username"])
+
+
+async def txn_of(world: World) -> dict[str, Any]:
+    (token,) = world.upstream.received[-1].values("txn-token")
+    found: dict[str, Any] = json.loads(jws.extract_compact(token.encode()).payload)
+    return found
+
+
+async def by_socket(world: World, username: str, framing: str, body: str = "") -> bytes:
+    """The first line of the answer to an upload with these headers, byte for byte."""
+    token = await world.token(username)
+    head = f"POST /v1/imports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{framing}\r\n{body}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(head.encode())
+    await writer.drain()
+    answer = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    return answer
+
+
+async def test_a_call_arrives_with_a_txn_token_and_nothing_of_the_callers_credentials(world: World, clerk: str) -> None:
+    forged = {
+        "Txn-Token": "forged",
+        "Cookie": "a=b",
+        "X-Forwarded-For": "10.0.0.1",
+        "X-Forwarded-Host": "evil.example",
+        "Forwarded": "for=10.0.0.1",
+        "X-Real-IP": "10.0.0.1",
+        "Proxy-Authorization": "Basic eDp5",
+        "Connection": "keep-alive, X-Hop",
+        "X-Hop": "gone",
+        "TE": "trailers",
+        "X-Kept": "kept",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "X-Request-Id": "my-request-1",
+        "Idempotency-Key": "k1",
+    }
+    answer = await world.call(clerk, "POST", "/v1/records?x=%E4%B8%AD&y=a+b", headers=forged, json={"a": 1})
+    assert answer.status_code == 200
+    (got,) = world.upstream.received
+    names = {name for name, _ in got.headers}
+    assert names.isdisjoint(
+        {"authorization", "cookie", "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-hop", "te"}
+    )
+    assert "proxy-authorization" not in names
+    assert got.values("x-kept") == ["kept"]
+    assert got.values("idempotency-key") == ["k1"]
+    assert got.values("traceparent") == [forged["traceparent"]]
+    assert got.values("x-request-id") == ["my-request-1"] == [answer.headers["x-request-id"]]
+    assert (got.path, got.query, json.loads(got.body)) == ("/v1/records", "x=%E4%B8%AD&y=a+b", {"a": 1})
+    said = await txn_of(world)
+    assert said["aud"] == "records"
+    assert said["exp"] - said["iat"] <= 5
+    assert said["azp"] == "dossier-cli"
+    assert said["rctx"] == {"address": "127.0.0.1", "zone": "office"}
+    assert [role["role"] for role in said["tctx"]["roles"]] == ["records_clerk"]
+    assert said["tctx"]["clearance"] == "internal"
+
+
+async def test_an_answer_comes_back_without_hop_by_hop_headers_and_cookies(world: World, clerk: str) -> None:
+    answer = await world.call(clerk, "GET", "/v1/records")
+    assert answer.headers["x-outer"] == "kept"
+    assert "x-inner" not in answer.headers
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert int(answer.headers["ratelimit-remaining"]) > 0
+    assert len(answer.headers.get_list("date")) == 1
+
+
+async def test_a_txn_token_is_reused_until_the_directory_says_otherwise(world: World) -> None:
+    person = await world.person("records_clerk")
+    await world.call(person["username"], "GET", "/v1/records")
+    first = await txn_of(world)
+    await world.call(person["username"], "GET", "/v1/records")
+    assert (await txn_of(world))["txn"] == first["txn"]
+    await world.assign(person["id"], "collector")
+    await asyncio.sleep(1.1)
+    await world.call(person["username"], "GET", "/v1/records")
+    changed = await txn_of(world)
+    assert changed["txn"] != first["txn"]
+    assert {role["role"] for role in changed["tctx"]["roles"]} == {"records_clerk", "collector"}
+
+
+async def test_a_revoked_role_is_felt_within_two_seconds(world: World) -> None:
+    person = await world.person("records_clerk")
+    assert (await world.call(person["username"], "GET", "/v1/records")).status_code == 200
+    held = (await world.call("secadmin", "GET", f"/v1/accounts/{person['id']}/roles")).json()["items"]
+    gone = await world.call("secadmin", "DELETE", f"/v1/accounts/{person['id']}/roles/{held[0]['id']}")
+    assert gone.status_code == 204
+    await asyncio.sleep(1.1)
+    assert (await world.call(person["username"], "GET", "/v1/records")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Basic eDp5"},
+        {"Authorization": "Bearer x.y.z"},
+        {"Authorization": "Bearer \xff"},
+        {"Txn-Token": "x.y.z"},
+    ],
+)
+async def test_nobody_passes_without_a_token(world: World, headers: dict[str, str]) -> None:
+    raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    answer = await world.http.get("/v1/records", headers=raw)
+    assert answer.status_code == 401
+    assert answer.json()["type"] == "urn:dossier:problem:unauthenticated"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert not world.upstream.received
+
+
+async def test_forged_tokens_are_refused(world: World) -> None:
+    now = world.clock.now()
+    real: Tokens = world.proxy.own.state.tokens
+    issuer = world.settings.common.issuer
+    other = Tokens(issuer, SigningKey.generate())
+    account = {"seconds": 600, "subject": str(uuid4()), "client": "dossier-cli", "scopes": ["records:catalogue"]}
+    person = str(uuid4())
+    token, _ = real.access(now, audience=issuer, person=person, **account)  # type: ignore[arg-type]
+    head, payload, signature = token.split(".")
+    forged = [
+        other.access(now, audience=issuer, person=person, **account)[0],  # type: ignore[arg-type]
+        real.access(now, audience="records", person=person, **account)[0],  # type: ignore[arg-type]
+        real.access(now - timedelta(hours=1), audience=issuer, person=person, **account)[0],  # type: ignore[arg-type]
+        real.access(now + timedelta(hours=1), audience=issuer, person=person, **account)[0],  # type: ignore[arg-type]
+        real.txn(now, issuer, {"sub": "x", "jti": str(uuid4())}),
+        real.identity(now, seconds=60, audience=issuer, subject="x"),
+        f"{head}.{payload}.",
+        f"{head}.{payload}.{signature[:-4]}AAAA",
+        token,  # rightly signed, of an account that there is not
+    ]
+    for each in forged:
+        answer = await world.http.get("/v1/records", headers={"Authorization": f"Bearer {each}"})
+        assert answer.status_code == 401, each
+    assert not world.upstream.received
+
+
+@pytest.mark.invariant(1)
+async def test_a_missing_scope_is_refused_with_exactly_one_event_and_not_forwarded(world: World) -> None:
+    before = len(await world.events(REFUSED))
+    record = uuid4()
+    answer = await world.call("sysadmin", "GET", f"/v1/records/{record}")
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "urn:dossier:problem:insufficient-scope"
+    assert answer.json()["scope"] == "records:read"
+    assert 'scope="records:read"' in answer.headers["www-authenticate"]
+    events = (await world.events(REFUSED))[before:]
+    assert [event.data for event in events] == [
+        {"operation": "read_record", "slug": "insufficient-scope", "scope": "records:read", "record": str(record)}
+    ]
+    assert events[0].person is not None
+    assert not world.upstream.received
+
+
+async def test_a_refusal_by_the_gateways_own_endpoints_is_one_event_too(world: World, clerk: str) -> None:
+    before = len(await world.events(REFUSED))
+    assert (await world.call(clerk, "GET", "/v1/clients")).status_code == 403
+    assert [e.data["operation"] for e in (await world.events(REFUSED))[before:]] == ["list_clients"]
+
+
+@pytest.mark.invariant(1)
+async def test_a_refusal_that_cannot_be_recorded_is_a_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise ConnectionError
+
+    await world.token("sysadmin")
+    await world.call("sysadmin", "GET", "/v1/me")
+    monkeypatch.setattr(world.proxy.refusals._database, "transaction", away)
+    answer = await world.call("sysadmin", "GET", "/v1/records")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:dossier:problem:audit-unavailable"
+    assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/records/", 404),
+        ("GET", "/v1//records", 404),
+        ("GET", "/internal/v1/heads", 404),
+        ("GET", "/v1/records/%2e%2e/records", 404),
+        ("GET", "/v1/records/a%2Fb", 404),
+        ("GET", f"/v1/records/{uuid4()}/descriptor", 404),
+        ("DELETE", "/v1/records", 405),
+        ("HEAD", "/v1/records", 405),
+        ("OPTIONS", "/v1/records", 405),
+        ("PATCH", "/v1/me", 405),
+        ("GET", "/v1/records?x=%00", 400),
+        ("GET", "/v1/records/%00", 400),
+        ("GET", f"/v1/records?x={'a' * 9000}", 400),
+    ],
+)
+async def test_what_is_not_in_the_table_does_not_exist(
+    world: World, clerk: str, method: str, path: str, status: int
+) -> None:
+    answer = await world.call(clerk, method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    if status == 405:
+        assert answer.headers["allow"]
+    assert not world.upstream.received
+
+
+async def test_a_fixed_segment_wins_over_a_parameter(world: World, clerk: str) -> None:
+    assert (await world.call(clerk, "POST", "/v1/records/search", json={})).status_code == 200
+    assert world.upstream.received[-1].path == "/v1/records/search"
+
+
+async def test_a_large_body_is_streamed_and_one_over_the_limit_is_refused(world: World, clerk: str) -> None:
+    size = 3 << 20
+    answer = await world.call(clerk, "POST", "/v1/imports", content=b"x" * size)
+    assert answer.json() == {"got": size}
+    assert world.upstream.received[-1].values("content-length") == [str(size)]
+    assert b" 413 " in await by_socket(world, clerk, "Content-Length: 99999999\r\n")
+
+
+async def test_chunks_are_passed_on_as_chunks_up_to_the_limit(world: World, clerk: str) -> None:
+    async def chunks(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * (1 << 20)
+
+    answer = await world.call(clerk, "POST", "/v1/imports", content=chunks(3))
+    assert answer.json() == {"got": 3 << 20}
+    assert world.upstream.received[-1].values("content-length") == []
+    answer = await world.call(clerk, "POST", "/v1/imports", content=chunks(33))
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "urn:dossier:problem:too-large"
+
+
+async def test_a_long_answer_is_streamed(world: World, clerk: str) -> None:
+    async def behave(_scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(50):
+            await send({"type": "http.response.body", "body": b"y" * 100_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    world.upstream.behaviour = behave
+    answer = await world.call(clerk, "GET", "/v1/records")
+    assert len(answer.content) == 5_000_000
+
+
+async def test_a_part_that_is_away_is_a_503(cluster: Cluster, world: World, clerk: str, tmp_path: Any) -> None:
+    settings = worlds.settings_for(cluster, tmp_path, worlds.free_port())
+    async with worlds.gateway(settings, world.clock) as (_, http, _port):
+        header = {"Authorization": f"Bearer {await world.token(clerk)}"}
+        answer = await http.get("/v1/records", headers=header)
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:dossier:problem:upstream-unavailable"
+    assert answer.headers["retry-after"]
+
+
+async def test_a_part_that_refuses_our_word_is_a_503_and_not_the_callers_401(world: World, clerk: str) -> None:
+    async def behave(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    world.upstream.behaviour = behave
+    assert (await world.call(clerk, "GET", "/v1/records")).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "tries"),
+    [("GET", "/v1/records", 2), ("GET", "/v1/records?grant=1", 1), ("POST", "/v1/records", 1)],
+)
+async def test_a_connection_that_dies_is_tried_again_only_for_what_changes_nothing(
+    world: World, clerk: str, method: str, path: str, tries: int
+) -> None:
+    seen = []
+
+    async def behave(scope: Scope, receive: Receive, _send: Send) -> None:
+        await read(receive)
+        seen.append(scope["path"])
+        raise ConnectionError  # uvicorn closes without an answer when none was begun
+
+    async with _dropping(seen) as port:
+        bases = world.proxy._forwarder._bases
+        old, bases["records"] = bases["records"], f"http://127.0.0.1:{port}"
+        try:
+            answer = await world.call(clerk, method, path)
+        finally:
+            bases["records"] = old
+    assert answer.status_code == 503
+    assert len(seen) == tries
+
+
+class _dropping:  # noqa: N801  # a context, as the others
+    """A server that reads a request and hangs up."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    async def __aenter__(self) -> int:
+        async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            line = await reader.readline()
+            await reader.readuntil(b"\r\n\r\n")
+            self._seen.append(line.decode())
+            writer.close()
+
+        self._server = await asyncio.start_server(drop, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+async def test_a_caller_who_leaves_takes_his_call_with_him(world: World, clerk: str) -> None:
+    left = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def behave(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await read(receive)
+        begun.set()
+        assert (await receive())["type"] == "http.disconnect"
+        left.set()
+
+    await world.token(clerk)
+    world.upstream.behaviour = behave
+    call = asyncio.create_task(world.call(clerk, "GET", "/v1/records"))
+    await begun.wait()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_too_many_calls_are_told_when_to_come_again(
+    cluster: Cluster, world: World, clerk: str, tmp_path: Any
+) -> None:
+    settings = worlds.settings_for(cluster, tmp_path, worlds.free_port(), calls_per_second=0.5, calls_at_once=3)
+    async with worlds.gateway(settings, world.clock) as (proxy, http, _port):
+        header = {"Authorization": f"Bearer {await world.token(clerk)}"}
+        answers = [await http.get("/v1/records", headers=header) for _ in range(5)]
+        await http.get("/v1/records")
+        await proxy.refusals.flush()
+    assert [answer.status_code for answer in answers] == [503, 503, 503, 429, 429]
+    assert answers[0].headers["ratelimit-remaining"] == "2"
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert answers[-1].json()["type"] == "urn:dossier:problem:rate-limited"
+
+
+@pytest.mark.invariant(1)
+async def test_anonymous_refusals_are_counted_by_the_minute_and_not_one_by_one(world: World) -> None:
+    await world.proxy.refusals.flush()
+    before = len(await world.events("gateway.v1.refusals.counted"))
+    refused = len(await world.events(REFUSED))
+    for _ in range(3):
+        await world.http.get("/v1/records")
+    await world.http.get("/v1/me")
+    await world.proxy.refusals.flush()
+    counted = (await world.events("gateway.v1.refusals.counted"))[before:]
+    assert sum(event.data["unauthenticated"] for event in counted) == 4
+    assert len(await world.events(REFUSED)) == refused
+
+
+async def test_the_one_document_has_what_can_be_reached_and_nothing_else(world: World) -> None:
+    document = (await world.http.get("/openapi.json")).json()
+    assert "/v1/records/{record_id}" in document["paths"]
+    assert "/v1/units" in document["paths"]
+    assert not any(path.startswith("/internal") for path in document["paths"])
+    assert "/v1/records/{record_id}/descriptor" not in document["paths"]
+    assert document["servers"] == [{"url": world.settings.common.issuer}]
+    page = await world.http.get("/docs")
+    assert "read_record" in page.text
+    assert "<script" not in page.text
+    assert "http://" not in page.text.replace(world.settings.common.issuer, "")
+
+
+async def test_a_session_that_ended_ends_at_a_gateway_beside_this_one(
+    cluster: Cluster, world: World, tmp_path: Any
+) -> None:
+    issued = await tokens(await world.browser(), "auditor", PASSWORD)
+    header = {"Authorization": f"Bearer {issued['access_token']}"}
+    async with worlds.gateway(worlds.settings_for(cluster, tmp_path, 1), world.clock) as (_, other, _port):
+        assert (await other.get("/v1/me", headers=header)).status_code == 200
+        twice = {"grant_type": "refresh_token", "client_id": "dossier-cli", "refresh_token": issued["refresh_token"]}
+        for _ in range(2):
+            await world.http.post("/oauth/token", data=twice)
+
+        async def status() -> int:
+            return (await other.get("/v1/me", headers=header)).status_code
+
+        await eventually(status, 401, seconds=2)
+
+
+async def test_framing_that_can_be_read_in_two_ways_is_never_forwarded(world: World, clerk: str) -> None:
+    for framing in (
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Transfer-Encoding : chunked\r\n",
+    ):
+        answer = await by_socket(world, clerk, framing, "0\r\n\r\nhello")
+        assert not answer or answer.startswith(b"HTTP/1.1 4"), framing
+    assert not world.upstream.received
+
+
+async def test_many_at_once_all_pass(world: World, clerk: str) -> None:
+    async def one() -> httpx.Response:
+        return await world.call(clerk, "GET", "/v1/records")
+
+    answers = await asyncio.gather(*(one() for _ in range(100)))
+    assert {answer.status_code for answer in answers} == {200}
