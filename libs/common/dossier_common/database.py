@@ -26,12 +26,11 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
 )
-"""What a database raises that is away, full or restarting; answered with 503."""
+"""What a database raises that is away, full or restarting, or that gave way to another; answered with 503."""
 
 
 def unreachable(error: BaseException) -> bool:
@@ -47,15 +46,12 @@ class Database:
     """One engine a process. Opened by the composition root, closed at shutdown."""
 
     def __init__(self, settings: PartSettings) -> None:
-        url = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
+        self._url = make_url(settings.database_url)
+        self._password = settings.database_password
+        self._name = type(settings).__module__.split(".", maxsplit=1)[0]
         self.engine: AsyncEngine = create_async_engine(
-            url,
-            connect_args={
-                "password": settings.database_password,
-                "server_settings": {"application_name": type(settings).__module__.split(".", maxsplit=1)[0]},
-                "command_timeout": 30,
-                "timeout": 5,
-            },
+            "postgresql+asyncpg://",
+            async_creator=self.connect,
             pool_size=settings.database_pool,
             max_overflow=0,
             pool_timeout=10,
@@ -63,8 +59,6 @@ class Database:
             hide_parameters=True,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._url = url
-        self._password = settings.database_password
 
     def session(self) -> AsyncSession:
         """A session without a transaction; whoever takes it begins, commits and closes."""
@@ -77,17 +71,24 @@ class Database:
             yield session
 
     async def connect(self) -> asyncpg.Connection:
-        """A connection of its own, outside the pool: for advisory locks, LISTEN, and the group commit."""
+        """A connection of its own, outside the pool: for advisory locks, LISTEN, and the group commit.
+
+        Raises ConnectionError when nobody listens: the socket's file goes with the server.
+        """
         query = dict(self._url.query)
-        return await asyncpg.connect(
-            user=self._url.username,
-            password=self._password,
-            database=self._url.database,
-            host=cast("str", query.get("host") or self._url.host),
-            port=int(cast("str", query.get("port") or self._url.port or 5432)),
-            command_timeout=30,
-            timeout=5,
-        )
+        try:
+            return await asyncpg.connect(
+                user=self._url.username,
+                password=self._password,
+                database=self._url.database,
+                host=cast("str", query.get("host") or self._url.host),
+                port=int(cast("str", query.get("port") or self._url.port or 5432)),
+                server_settings={"application_name": self._name},
+                command_timeout=30,
+                timeout=5,
+            )
+        except FileNotFoundError as error:
+            raise ConnectionRefusedError("the database's socket is gone") from error
 
     async def check(self) -> None:
         """Raises when the database does not answer."""

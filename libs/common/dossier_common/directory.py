@@ -107,7 +107,7 @@ async def _role_revoked(session: AsyncSession, event: RoleRevoked, _envelope: En
 async def path_to_root(session: AsyncSession, unit: UUID) -> list[Unit]:
     """The unit and those above it, nearest first; empty when it is unknown."""
     step = select(units.c.id, units.c.parent, units.c.kind).where(units.c.id == unit).cte(recursive=True)
-    step = step.union_all(
+    step = step.union(
         select(units.c.id, units.c.parent, units.c.kind).join_from(units, step, units.c.id == step.c.parent)
     )
     found = {row.id: Unit(row.id, row.parent, row.kind) for row in await session.execute(select(step))}

@@ -33,7 +33,7 @@ class Subject:
     zone: str = ""
     txn: str = ""
     service: str | None = None
-    _marks: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    _marks: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def marks(self) -> dict[str, Any]:
         """What every event says of its actor: account, person, client, transaction."""

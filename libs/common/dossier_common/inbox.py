@@ -5,14 +5,13 @@ that each event is applied exactly once. A gap, a fork or a silence makes the co
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.client import JetStreamContext
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -28,11 +27,12 @@ from dossier_common.peers import Peers
 from dossier_common.problems import UpstreamUnavailable
 from dossier_common.scopes import Scope
 from dossier_common.topology import stream
-from dossier_common.wire import event_from_json, head_from_json, read_message
+from dossier_common.wire import read_message, read_page
 
 FETCH = 256
 FETCH_SECONDS = 1.0
 SILENCE = 10.0
+FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 PENDING_LIMIT = 4 * FETCH
 
 E = TypeVar("E", bound=Event)
@@ -61,7 +61,9 @@ class Handlers:
         return register
 
     def include(self, other: "Handlers") -> None:
-        """Takes in the handlers of another part of the same service."""
+        """Takes in the handlers of another module of the same service. Raises ValueError for a second of one type."""
+        if twice := self._handlers.keys() & other._handlers.keys():  # noqa: SLF001  # its own class
+            raise ValueError(f"{sorted(twice)} have a handler already")
         self._handlers |= other._handlers  # noqa: SLF001  # its own class
 
     async def apply(self, session: AsyncSession, _producer: str, events: Sequence[Numbered], _head: Head) -> None:
@@ -100,37 +102,46 @@ class Consumer:
         self._part, self._producer = part, producer
         self._database, self._keys, self._peers = database, keys, peers
         self._nats, self._clock, self._apply = nats, clock, apply
+        self._unread: Msg | None = None
 
     async def run(self) -> None:
         """Catches up by the feed, then follows the stream; goes back to the feed whenever the stream is no help."""
+        waiting = FIRST_WAIT
         while True:
-            await self._pull()
             try:
+                await self.catch_up()
+                await self._skip_unread()
                 await self._follow()
+                waiting = FIRST_WAIT
+            except UpstreamUnavailable as error:
+                self._report("feed-unavailable", error)
+                waiting = await self._follow_without_feed(waiting)
             except (NatsError, ChainBroken, OSError) as error:
-                telemetry.log().warning(
-                    "stream-left", producer=self._producer, error=type(error).__name__, detail=str(error)[:200]
-                )
-                await asyncio.sleep(0.2)
+                self._report("stream-left", error)
+                await asyncio.sleep(waiting)
+                waiting = min(waiting * 2, LONGEST_WAIT)
 
     async def catch_up(self) -> None:
         """Applies all that the producer's feed has now. Raises UpstreamUnavailable, ChainBroken."""
         while await self._pull_page():
             pass
 
-    async def _pull(self) -> None:
-        waiting = 0.1
-        while True:
-            try:
-                await self.catch_up()
-            except (UpstreamUnavailable, ChainBroken) as error:
-                telemetry.log().warning(
-                    "feed-unavailable", producer=self._producer, error=type(error).__name__, detail=str(error)[:200]
-                )
-                await asyncio.sleep(waiting)
-                waiting = min(waiting * 2, 5.0)
-            else:
-                return
+    def _report(self, what: str, error: Exception) -> None:
+        telemetry.log().warning(what, producer=self._producer, error=type(error).__name__, detail=str(error)[:200])
+
+    async def _follow_without_feed(self, waiting: float) -> float:
+        try:
+            await self._follow(silence=waiting)
+        except (NatsError, ChainBroken, OSError) as error:
+            self._report("stream-left", error)
+            await asyncio.sleep(waiting)
+        return min(waiting * 2, LONGEST_WAIT)
+
+    async def _skip_unread(self) -> None:
+        """What the stream held and could not be applied has come by the feed: it need not be delivered again."""
+        if self._unread is not None and self._nats.is_connected:
+            await self._unread.ack()
+        self._unread = None
 
     async def _pull_page(self) -> bool:
         async with self._database.session() as session:
@@ -140,13 +151,13 @@ class Consumer:
         )
         if answer.status_code != 200:
             raise UpstreamUnavailable(f"The feed of {self._producer} answers {answer.status_code}.")
-        page = answer.json()
-        if not page["events"]:
+        events, head = read_page(answer.content)
+        if not events or head is None:
             return False
-        await self.take([event_from_json(event) for event in page["events"]], head_from_json(page["head"]))
+        await self.take(events, head)
         return True
 
-    async def _follow(self) -> None:
+    async def _follow(self, silence: float = SILENCE) -> None:
         if not self._nats.is_connected:
             await asyncio.sleep(0.5)
             return
@@ -154,7 +165,7 @@ class Consumer:
             durable=self._part, stream=stream(self._producer), inbox_prefix=self._inbox()
         )
         try:
-            await self._fetch(subscription)
+            await self._fetch(subscription, silence)
         finally:
             if self._nats.is_connected:
                 await subscription.unsubscribe()
@@ -162,49 +173,93 @@ class Consumer:
     def _inbox(self) -> bytes:
         return bytes(self._nats._inbox_prefix) + b"."  # noqa: SLF001  # the client has no getter for it
 
-    async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> None:
-        pending: list[tuple[Msg, Numbered, Head]] = []
+    async def _fetch(self, subscription: JetStreamContext.PullSubscription, silence: float) -> None:
+        pending: dict[int, _Message] = {}
+        async with self._database.session() as session:
+            cursor = await read_cursor(session, self._producer)
         loop = asyncio.get_running_loop()
         heard = loop.time()
-        while loop.time() - heard < SILENCE:
+        while loop.time() - heard < silence:
             try:
                 messages = await subscription.fetch(FETCH, timeout=FETCH_SECONDS)
-            except NatsTimeout:
+            except TimeoutError:  # the client raises its own, and the plain one when the time is over before it asks
                 continue
             heard = loop.time()
-            pending += [(each, *read_message(each.data)) for each in messages]
-            while whole := _whole_batches(pending):
-                await self.take([event for _, event, _ in pending[:whole]], pending[whole - 1][2])
-                await pending[whole - 1][0].ack()
-                del pending[:whole]
-            if len(pending) > PENDING_LIMIT:
-                raise ChainBroken(f"{self._producer}: a batch without its end")
+            if not messages:  # the server ended the request in time: nothing was there
+                continue
+            self._unread = messages[-1]
+            for each in messages:
+                event, head = read_message(each.data)
+                if (event.epoch, event.seq) > (cursor.epoch, cursor.seq):
+                    self._ensure_same_epoch(event, cursor)
+                    pending[event.seq] = _Message(each, event, head)
+            batch = _whole_batches(pending, cursor)
+            if batch:
+                last = batch[-1]
+                cursor = await self._take([each.event for each in batch], last.head)
+                await last.message.ack()
+                pending = {seq: each for seq, each in pending.items() if seq > cursor.seq}
+            elif not pending:  # delivered once more
+                await messages[-1].ack()
+            elif cursor.seq + 1 not in pending or len(pending) > PENDING_LIMIT:
+                raise ChainBroken(f"{self._producer}: a gap after {cursor.epoch}/{cursor.seq}")
+            self._unread = None
+
+    def _ensure_same_epoch(self, event: Numbered, cursor: "Cursor") -> None:
+        """An epoch is left by the feed alone, which first gives all that the old one still has."""
+        if event.epoch != max(cursor.epoch, 1):
+            raise ChainBroken(f"{self._producer}: epoch {event.epoch} came by the stream after {cursor.epoch}")
 
     async def take(self, events: Sequence[Numbered], head: Head) -> None:
         """Verifies and applies what is newer than the cursor, and moves the cursor, in one transaction.
 
         Also the way in for a batch that comes by neither stream nor feed. Raises ChainBroken.
         """
+        await self._take(events, head)
+
+    async def _take(self, events: Sequence[Numbered], head: Head) -> "Cursor":
         async with self._database.transaction() as session:
-            cursor = await read_cursor(session, self._producer, lock=True)
-            if head.epoch < cursor.epoch or (head.epoch == cursor.epoch and head.seq <= cursor.seq):
-                return
+            cursor = await self._locked_cursor(session)
+            if (head.epoch, head.seq) <= (cursor.epoch, cursor.seq):
+                return cursor
             if head.epoch > cursor.epoch:
                 cursor = Cursor(head.epoch)
             newer = [event for event in events if event.epoch == head.epoch and event.seq > cursor.seq]
             head.verify(self._keys)
             verify_chain(self._producer, head.epoch, cursor.seq, cursor.hash, newer, head)
             await self._apply(session, self._producer, newer, head)
-            await write_cursor(session, self._producer, Cursor(head.epoch, head.seq, head.hash), self._clock)
+            moved = Cursor(head.epoch, head.seq, head.hash)
+            await write_cursor(session, self._producer, moved, self._clock)
+            return moved
+
+    async def _locked_cursor(self, session: AsyncSession) -> "Cursor":
+        """The cursor, made if there is none yet: two that start at once must not both apply the first batch."""
+        cursor = await read_cursor(session, self._producer, lock=True)
+        if cursor != Cursor():
+            return cursor
+        values = {"epoch": cursor.epoch, "seq": cursor.seq, "hash": cursor.hash, "applied_at": self._clock.now()}
+        await session.execute(insert(tables.cursors).values(producer=self._producer, **values).on_conflict_do_nothing())
+        return await read_cursor(session, self._producer, lock=True)
 
 
-def _whole_batches(pending: Sequence[tuple[Msg, Numbered, Head]]) -> int:
-    """How many of the messages, from the first, are whole batches of one epoch; the next epoch waits for its end."""
-    for place in range(len(pending), 0, -1):
-        _, event, head = pending[place - 1]
-        if event.epoch == pending[0][1].epoch and (event.epoch, event.seq) == (head.epoch, head.seq):
-            return place
-    return 0
+@dataclass(frozen=True, slots=True)
+class _Message:
+    message: Msg
+    event: Numbered
+    head: Head
+
+
+def _whole_batches(pending: Mapping[int, _Message], cursor: Cursor) -> list[_Message]:
+    """The messages that follow the cursor without a gap, up to the last end of a batch among them."""
+    found: list[_Message] = []
+    whole = 0
+    seq = cursor.seq + 1
+    while (each := pending.get(seq)) is not None:
+        found.append(each)
+        if each.head.seq == seq:
+            whole = len(found)
+        seq += 1
+    return found[:whole]
 
 
 async def read_cursor(session: AsyncSession, producer: str, *, lock: bool = False) -> Cursor:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 
@@ -23,7 +24,10 @@ class SigningKey:
     @classmethod
     def read(cls, path: Path) -> "SigningKey":
         """Raises ValueError for anything but an unencrypted Ed25519 key in PKCS 8."""
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError(f"{path.name}: not an unencrypted key in PEM") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError(f"{path.name}: not an Ed25519 key")  # noqa: TRY004  # a wrong file, not a wrong type
         return cls(key)
@@ -57,7 +61,10 @@ class VerifyingKeys:
     def __init__(self, jwks: list[dict[str, Any]]) -> None:
         self._keys: list[Ed25519PublicKey] = []
         for jwk in jwks:
-            public = OKPKey.import_key(jwk).public_key
+            try:
+                public = OKPKey.import_key(jwk).public_key
+            except (JoseError, KeyError) as error:
+                raise ValueError("not an Ed25519 key") from error
             if not isinstance(public, Ed25519PublicKey):
                 raise ValueError("not an Ed25519 key")  # noqa: TRY004  # a wrong file, not a wrong type
             self._keys.append(public)

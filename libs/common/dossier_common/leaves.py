@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -96,10 +97,11 @@ def number(
 def verify_chain(producer: str, epoch: int, seq: int, prev: bytes, events: Sequence[Numbered], head: Head) -> None:
     """Holds when `events` follow (epoch, seq, prev) without a gap, fit their leaves, and end in `head`.
 
-    A new epoch starts at seq 1 with `prev` of 32 zero bytes. Raises ChainBroken. Does not check the head's signature.
+    A leaf is exactly the canonical encoding of its members, so that none hides a word in the log. A new epoch starts
+    at seq 1 with `prev` of 32 zero bytes. Raises ChainBroken. Does not check the head's signature.
     """
     for event in events:
-        said = orjson.loads(event.leaf)
+        said = _members(producer, event.leaf)
         seq += 1
         expected = {
             "id": str(event.id),
@@ -107,12 +109,23 @@ def verify_chain(producer: str, epoch: int, seq: int, prev: bytes, events: Seque
             "epoch": epoch,
             "seq": seq,
             "prev": prev.hex(),
+            "time": str(said.get("time")),
             "type": event.type,
             "commitment": commitment(event.salt, event.body).hex(),
         }
-        for name, value in expected.items():
-            if said.get(name) != value:
-                raise ChainBroken(f"{producer}: the leaf of {epoch}/{seq} has another {name}")
+        if canonical(expected) != event.leaf:
+            differing = [name for name, value in expected.items() if said.get(name) != value]
+            raise ChainBroken(f"{producer}: the leaf of {epoch}/{seq} has another {differing or 'encoding'}")
         prev = event.hash
     if (head.producer, head.epoch, head.seq, head.hash) != (producer, epoch, seq, prev):
         raise ChainBroken(f"{producer}: the head does not end the batch at {epoch}/{seq}")
+
+
+def _members(producer: str, leaf: bytes) -> dict[str, Any]:
+    try:
+        said = orjson.loads(leaf)
+    except ValueError as error:
+        raise ChainBroken(f"{producer}: a leaf is not JSON") from error
+    if not isinstance(said, dict):
+        raise ChainBroken(f"{producer}: a leaf is not an object")
+    return said

@@ -41,7 +41,7 @@ FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[]) AS u (id, seq, s
 WHERE outbox.id = u.id AND outbox.seq IS NULL
 """
 _HEAD = "INSERT INTO outbox_heads (epoch, seq, hash, signature) VALUES ($1, $2, $3, $4)"
-_STATE = "UPDATE outbox_state SET epoch = $1, seq = $2, hash = $3"
+_MOVE = "UPDATE outbox_state SET seq = $3, hash = $4 WHERE epoch = $1 AND seq = $2"
 _READ_STATE = "SELECT epoch, seq, hash, published_seq, receipt_epoch, receipt_seq FROM outbox_state"
 _UNPUBLISHED_HEADS = (
     "SELECT epoch, seq, hash, signature FROM outbox_heads WHERE epoch = $1 AND seq > $2 ORDER BY seq LIMIT 1"
@@ -49,16 +49,35 @@ _UNPUBLISHED_HEADS = (
 _EVENTS = (
     "SELECT id, type, epoch, seq, leaf, salt, body FROM outbox WHERE epoch = $1 AND seq > $2 AND seq <= $3 ORDER BY seq"
 )
-_PUBLISHED = "UPDATE outbox_state SET published_seq = $1"
-_RECEIPT = "UPDATE outbox_state SET receipt_epoch = $1, receipt_seq = $2, receipt_at = $3"
-_PRUNE = """
-WITH gone AS (
-  DELETE FROM outbox WHERE (epoch, seq) IN (
-    SELECT epoch, seq FROM outbox WHERE epoch = $1 AND seq <= $2 AND time < $3 ORDER BY seq LIMIT 5000)
-  RETURNING epoch, seq)
-DELETE FROM outbox_heads h USING (SELECT max(seq) AS seq FROM gone) g
-WHERE h.epoch = $1 AND h.seq < g.seq
+_PUBLISHED = "UPDATE outbox_state SET published_seq = $2 WHERE epoch = $1 AND published_seq < $2"
+_RECEIPT = """
+UPDATE outbox_state SET receipt_epoch = $1, receipt_seq = $2, receipt_at = $3
+WHERE (receipt_epoch, receipt_seq) <= ($1, $2)
 """
+_HEAD_AT = "SELECT hash FROM outbox_heads WHERE epoch = $1 AND seq = $2"
+_LEAF_AT = "SELECT sha256(leaf) FROM outbox WHERE epoch = $1 AND seq = $2"
+_NEW_EPOCH = "UPDATE outbox_state SET epoch = $1, seq = 0, hash = $2, published_seq = 0"
+_TAKE_BACK = "UPDATE outbox SET epoch = NULL, seq = NULL, salt = NULL, leaf = NULL WHERE epoch = $1 AND seq > $2"
+_TAKE_BACK_HEADS = "DELETE FROM outbox_heads WHERE epoch = $1 AND seq > $2"
+_OLD = """
+SELECT h.epoch, h.seq FROM outbox_heads h, (
+  SELECT epoch, seq FROM (
+    SELECT epoch, seq, bool_and(time < $3) OVER (ORDER BY epoch, seq) AS old FROM (
+      SELECT epoch, seq, time FROM outbox WHERE seq IS NOT NULL AND (epoch, seq) <= ($1, $2)
+      ORDER BY epoch, seq LIMIT $4) AS first) AS judged
+  WHERE old ORDER BY epoch DESC, seq DESC LIMIT 1) AS last
+WHERE (h.epoch, h.seq) <= (last.epoch, last.seq) ORDER BY h.epoch DESC, h.seq DESC LIMIT 1
+"""
+"""The head up to which all is old: whole batches go, so that a page of the feed never starts within one."""
+_PRUNE = "DELETE FROM outbox WHERE seq IS NOT NULL AND (epoch, seq) <= ($1, $2)"
+_PRUNE_HEADS = "DELETE FROM outbox_heads WHERE (epoch, seq) < ($1, $2)"
+_PRUNE_ROWS = 5000
+_PRUNE_EVERY = timedelta(minutes=1)
+_LONGEST_WAIT = 5.0
+
+
+class Diverged(Exception):
+    """The audit service has another chain of this producer than its database: another signs, or it was restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +105,11 @@ class Relay:
     ) -> None:
         self._producer, self._database, self._key, self._clock = producer, database, key, clock
         self._deliver, self._confirmed, self._keep = deliver, confirmed, keep
-        self._woken = asyncio.Event()
+        self._woken, self._numbered = asyncio.Event(), asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Takes the lock, or waits for it; then numbers and delivers. Raises when its connection is lost."""
+        """Takes the lock, or waits for it; then numbers, delivers and prunes. Raises when its connection is lost."""
         connection = await self._database.connect()
         try:
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):  # noqa: ASYNC110  # the lock is in another process
@@ -97,55 +117,90 @@ class Relay:
             await connection.add_listener("outbox", lambda *_: self._woken.set())
             await self._open_epoch(connection)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._number_and_deliver(connection))
+                tasks.create_task(self._keep_numbering(connection))
+                tasks.create_task(self._keep_delivering(connection))
+                tasks.create_task(self._keep_pruning(connection))
         finally:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await connection.close(timeout=2)
 
     async def _open_epoch(self, connection: asyncpg.Connection) -> None:
+        """A producer that was restored goes on in a new epoch, behind what the audit service has of the old.
+
+        Where the chains differ, the events since the last receipt are taken back and numbered again: the audit
+        service may then have some of them twice, with the same id, but none is missing (invariant 2).
+        """
         confirmed = await self._confirmed()
         state = await connection.fetchrow(_READ_STATE)
         assert state is not None
-        if confirmed is None or confirmed.epoch < state["epoch"]:
+        if confirmed is None or not await self._diverged(connection, confirmed):
             return
-        same = await connection.fetchval(
-            "SELECT leaf FROM outbox WHERE epoch = $1 AND seq = $2", confirmed.epoch, confirmed.seq
-        )
-        behind = (confirmed.epoch, confirmed.seq) > (state["epoch"], state["seq"])
-        forked = confirmed.seq == state["seq"] and confirmed.hash != state["hash"]
-        if same is not None and not behind:
-            leaf = Numbered(new_id(), "", 0, 0, same, b"", b"")
-            forked = forked or leaf.hash != confirmed.hash
-        if behind or forked:
-            telemetry.log().error(
-                "producer-restored", old_epoch=confirmed.epoch, new_epoch=confirmed.epoch + 1, confirmed=confirmed.seq
-            )
-            await connection.execute(
-                "UPDATE outbox_state SET epoch = $1, seq = 0, hash = $2, published_seq = 0",
-                confirmed.epoch + 1,
-                NO_LEAF,
-            )
+        forked = (confirmed.epoch, confirmed.seq) <= (state["epoch"], state["seq"])
+        log = telemetry.log()
+        log.error("producer-restored", epoch=confirmed.epoch + 1, confirmed=confirmed.seq, forked=forked)
+        async with connection.transaction():
+            if forked:
+                common = state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0
+                await connection.execute(_TAKE_BACK, confirmed.epoch, common)
+                await connection.execute(_TAKE_BACK_HEADS, confirmed.epoch, common)
+            await connection.execute(_NEW_EPOCH, confirmed.epoch + 1, NO_LEAF)
 
-    async def _number_and_deliver(self, connection: asyncpg.Connection) -> None:
-        pruned_at = self._clock.now()
-        waiting = 0.05
+    @staticmethod
+    async def _diverged(connection: asyncpg.Connection, confirmed: Confirmation) -> bool:
+        state = await connection.fetchrow(_READ_STATE)
+        assert state is not None
+        if confirmed.epoch != state["epoch"] or confirmed.seq > state["seq"]:
+            return bool((confirmed.epoch, confirmed.seq) > (state["epoch"], state["seq"]))
+        for query in (_HEAD_AT, _LEAF_AT):
+            known = await connection.fetchval(query, confirmed.epoch, confirmed.seq)
+            if known is not None:
+                return bool(known != confirmed.hash)
+        return False
+
+    async def _keep_numbering(self, connection: asyncpg.Connection) -> None:
         while True:
             self._woken.clear()
-            numbered = await self._number(connection)
+            async with self._turn:
+                numbered = await self._number(connection)
+            if numbered:
+                self._numbered.set()
+            else:
+                await _set_within(self._woken, IDLE_SECONDS)
+
+    async def _keep_delivering(self, connection: asyncpg.Connection) -> None:
+        waiting = 0.05
+        while True:
+            self._numbered.clear()
+            async with self._turn:
+                batch = await self._next_batch(connection)
+            if batch is None:
+                await _set_within(self._numbered, IDLE_SECONDS)
+                continue
             try:
-                delivered = await self._deliver_next(connection)
-                waiting = 0.05
+                await self._deliver(*batch)
             except (NatsError, TimeoutError, OSError, UpstreamUnavailable) as error:
                 telemetry.log().warning("not-delivered", error=type(error).__name__)
-                delivered = False
                 await asyncio.sleep(waiting)
-                waiting = min(waiting * 2, 5.0)
-            if self._clock.now() - pruned_at > timedelta(minutes=1):
-                await self._prune(connection)
-                pruned_at = self._clock.now()
-            if not numbered and not delivered:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), IDLE_SECONDS)
+                waiting = min(waiting * 2, _LONGEST_WAIT)
+                continue
+            waiting = 0.05
+            async with self._turn:
+                await connection.execute(_PUBLISHED, batch[1].epoch, batch[1].seq)
+
+    async def _keep_pruning(self, connection: asyncpg.Connection) -> None:
+        pruned_at = self._clock.now()
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            if self._clock.now() - pruned_at < _PRUNE_EVERY:
+                continue
+            pruned_at = self._clock.now()
+            try:
+                confirmed = await self._confirmed()
+            except UpstreamUnavailable as error:  # nothing goes without a receipt; numbering goes on
+                telemetry.log().warning("no-receipt", error=type(error).__name__)
+                continue
+            if confirmed is not None:
+                await self._prune(connection, confirmed)
 
     async def _number(self, connection: asyncpg.Connection) -> bool:
         rows = await connection.fetch(_UNNUMBERED, BATCH)
@@ -171,32 +226,41 @@ class Relay:
                 [e.salt for e in batch],
                 [e.leaf for e in batch],
             )
-            if done != f"UPDATE {len(batch)}":
+            moved = await connection.execute(_MOVE, epoch, state["seq"], seq, prev)
+            if done != f"UPDATE {len(batch)}" or moved != "UPDATE 1":
                 raise RuntimeError("another relay numbers beside this one")
             await connection.execute(_HEAD, epoch, seq, prev, head.signature)
-            await connection.execute(_STATE, epoch, seq, prev)
         return True
 
-    async def _deliver_next(self, connection: asyncpg.Connection) -> bool:
+    async def _next_batch(self, connection: asyncpg.Connection) -> tuple[list[Numbered], Head] | None:
         state = await connection.fetchrow(_READ_STATE)
         assert state is not None
         row = await connection.fetchrow(_UNPUBLISHED_HEADS, state["epoch"], state["published_seq"])
         if row is None:
-            return False
+            return None
         head = Head(self._producer, row["epoch"], row["seq"], row["hash"], row["signature"])
         rows = await connection.fetch(_EVENTS, head.epoch, state["published_seq"], head.seq)
-        events = [Numbered(r["id"], r["type"], r["epoch"], r["seq"], r["leaf"], r["salt"], r["body"]) for r in rows]
-        await self._deliver(events, head)
-        await connection.execute(_PUBLISHED, head.seq)
-        return True
+        return [Numbered(r["id"], r["type"], r["epoch"], r["seq"], r["leaf"], r["salt"], r["body"]) for r in rows], head
 
-    async def _prune(self, connection: asyncpg.Connection) -> None:
-        confirmed = await self._confirmed()
-        if confirmed is None:
-            return
-        now = self._clock.now()
-        await connection.execute(_RECEIPT, confirmed.epoch, confirmed.seq, now)
-        await connection.execute(_PRUNE, confirmed.epoch, confirmed.seq, now - self._keep)
+    async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation) -> None:
+        """Deletes what has a receipt and is older than `keep`. Raises Diverged: then the next start asks again."""
+        async with self._turn:
+            if await self._diverged(connection, confirmed):
+                raise Diverged(self._producer)
+            now = self._clock.now()
+            await connection.execute(_RECEIPT, confirmed.epoch, confirmed.seq, now)
+        while True:
+            async with self._turn, connection.transaction():
+                old = await connection.fetchrow(_OLD, confirmed.epoch, confirmed.seq, now - self._keep, _PRUNE_ROWS)
+                gone = await connection.execute(_PRUNE, old["epoch"], old["seq"]) if old else "DELETE 0"
+                if gone == "DELETE 0" or old is None:
+                    return
+                await connection.execute(_PRUNE_HEADS, old["epoch"], old["seq"])
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 class Publisher:

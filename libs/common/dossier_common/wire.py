@@ -48,11 +48,14 @@ def event_from_json(value: dict[str, Any]) -> Numbered:
     try:
         leaf = value["leaf"].encode()
         said = orjson.loads(leaf)
+        kind, epoch, seq = said["type"], said["epoch"], said["seq"]
+        if not (type(kind) is str and type(epoch) is int and type(seq) is int):
+            raise ChainBroken("not an event")
         return Numbered(
             UUID(said["id"]),
-            said["type"],
-            said["epoch"],
-            said["seq"],
+            kind,
+            epoch,
+            seq,
             leaf,
             b64decode(value["salt"], validate=True),
             value["body"].encode(),
@@ -73,3 +76,13 @@ def read_message(payload: bytes) -> tuple[Numbered, Head]:
         return event_from_json(value), head_from_json(value["head"])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ChainBroken("not a message") from error
+
+
+def read_page(content: bytes) -> tuple[list[Numbered], Head | None]:
+    """Events and head of a page of the feed. Raises ChainBroken for what is none."""
+    try:
+        value = orjson.loads(content)
+        events = [event_from_json(each) for each in value["events"]]
+        return events, head_from_json(value["head"]) if value["head"] is not None else None
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ChainBroken("not a page of the feed") from error

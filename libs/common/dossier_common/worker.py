@@ -7,12 +7,11 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import nats
 import uvicorn
 import uvloop
 from fastapi import FastAPI
@@ -22,7 +21,7 @@ from starlette.routing import Route
 
 from dossier_common import idempotency, telemetry
 from dossier_common.clock import Clock, SystemClock
-from dossier_common.database import Database
+from dossier_common.database import Database, unreachable
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 Job = Callable[[], Awaitable[None]]
 LONGEST_BACKOFF = 10.0
 HOUSEKEEPING = 600.0
+FIRST_CONNECTION = 2.0
 
 
 @dataclass(frozen=True)
@@ -125,30 +125,45 @@ async def opened(part: str, settings: PartSettings, clock: Clock | None = None) 
     key = SigningKey.read(settings.signing_key_file)
     database = Database(settings)
     peers = Peers(part, key, settings.common, clock)
-    connection = await _connect(part, settings)
     try:
-        yield Context(part, settings, clock, key, database, peers, connection)
+        async with _nats(part, settings) as connection:
+            yield Context(part, settings, clock, key, database, peers, connection)
     finally:
-        await connection.close()
         await peers.close()
         await database.close()
 
 
-async def _connect(part: str, settings: PartSettings) -> Client:
+@asynccontextmanager
+async def _nats(part: str, settings: PartSettings) -> "AsyncIterator[Client]":
+    """A client that is connected whenever NATS is there: without it events are still numbered, and fed over HTTP."""
+
     async def report(error: Exception) -> None:
         telemetry.log().warning("nats", error=type(error).__name__)
 
-    return await nats.connect(
-        settings.nats_url,
-        user=part,
-        password=settings.nats_password,
-        inbox_prefix=inbox_prefix(part).encode(),
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
-        allow_reconnect=True,
-        error_cb=report,
-        name=part,
+    client = Client()
+    connecting = asyncio.create_task(
+        client.connect(
+            settings.nats_url,
+            user=part,
+            password=settings.nats_password,
+            inbox_prefix=inbox_prefix(part).encode(),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            allow_reconnect=True,
+            error_cb=report,
+            name=part,
+        )
     )
+    try:
+        await asyncio.wait({connecting}, timeout=FIRST_CONNECTION)
+        if connecting.done():
+            connecting.result()
+        yield client
+    finally:
+        connecting.cancel()
+        with suppress(asyncio.CancelledError):
+            await connecting
+        await client.close()
 
 
 def follow(context: Context, apply: Apply) -> dict[str, Job]:
@@ -185,7 +200,12 @@ def _health(context: Context) -> uvicorn.Server:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: "Request") -> JSONResponse:
-        await context.database.check()
+        try:
+            await context.database.check()
+        except Exception as error:
+            if not unreachable(error):
+                raise
+            return JSONResponse({"status": "database-away"}, 503)
         return JSONResponse({"status": "ready"})
 
     app = FastAPI(openapi_url=None)
