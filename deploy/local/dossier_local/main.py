@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -26,7 +25,6 @@ app = typer.Typer(
     help="Runs Dossier on this machine, with its own PostgreSQL and NATS.",
 )
 console = Console(highlight=False)
-DETACHED_SECONDS = 180
 
 
 def say(line: str) -> None:
@@ -177,29 +175,11 @@ def until_signalled(main: Callable[[], Coroutine[Any, Any, int]], *, interrupted
 
 
 def _detached(*, bare: bool) -> None:
+    from dossier_local.launched import launch  # noqa: PLC0415  # only this command starts another launcher
+
     state = State.chosen()
-    if state.holder() is not None:
-        raise LauncherError(f"Dossier already runs from {state.folder} (process {state.holder()}).")
-    state.make()
-    log = state.logs / "launcher.log"
-    state.ready_file.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        log.chmod(0o600)
-        launcher = subprocess.Popen(
-            (sys.executable, "-P", "-m", "dossier_local", "up", *(("--bare",) if bare else ())),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    until = time.monotonic() + DETACHED_SECONDS
-    while not state.ready_file.exists():
-        if launcher.poll() is not None or time.monotonic() > until:
-            launcher.terminate()
-            launcher.wait()
-            raise LauncherError(log.read_text().strip() or "The launcher ended without a word.")
-        time.sleep(0.05)
-    say(log.read_text().rstrip())
+    launcher = launch(state, bare=bare, bound=False)
+    say((state.logs / "launcher.log").read_text().rstrip())
     launcher.returncode = 0  # it is meant to outlive this process
 
 

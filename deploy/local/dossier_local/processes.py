@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+from dossier_local.nursery import PR_SET_CHILD_SUBREAPER, ROOM, control
 from dossier_local.state import State, open_private, write_private
 
 
@@ -39,6 +42,40 @@ class Program:
     folder: Path | None = None
 
 
+class Adopted:
+    """A child that this process did not start itself: what `subprocess.Popen` offers, as far as it is used here."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Exit status, negative for a signal, or nothing while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            time.sleep(0.01)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Nothing when it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it without asking."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Process:
     """A running program.
 
@@ -46,12 +83,17 @@ class Process:
     the kernel sends it its stop signal when the launcher dies, however that happens; elsewhere the next start does.
     """
 
-    def __init__(self, program: Program, state: State) -> None:
+    def __init__(self, program: Program, state: State, adopted: Adopted | None = None) -> None:
         self.program = program
         self._pid_file = state.run / f"{program.name}.pid"
+        self._popen = adopted or self._started(program, state)
+        write_private(self._pid_file, json.dumps({"pid": self.pid, "started": started(self.pid)}).encode())
+
+    @staticmethod
+    def _started(program: Program, state: State) -> "subprocess.Popen[bytes]":
         with open_private(state.logs / f"{program.name}.log") as log:
             who = program.user
-            self._popen = subprocess.Popen(
+            return subprocess.Popen(
                 (*guard(program.stop_signal), *program.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -63,7 +105,6 @@ class Process:
                 group=who.gid if who else None,
                 extra_groups=[] if who else None,
             )
-        write_private(self._pid_file, json.dumps({"pid": self.pid, "started": started(self.pid)}).encode())
 
     @property
     def pid(self) -> int:
@@ -98,6 +139,66 @@ class Process:
         self.ask()
         if not self.ended(self.program.stop_seconds):
             self.kill()
+
+
+class Nursery:
+    """The launcher's side of `dossier_local.nursery`; leaving the context ends it, and none of its copies."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._works = control(PR_SET_CHILD_SUBREAPER, 1)
+        self._asked = False
+        with open_private(state.logs / "nursery.log") as log:
+            self._popen = subprocess.Popen(
+                (*guard(signal.SIGTERM), sys.executable, "-P", "-m", "dossier_local.nursery", ROOM),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._popen.terminate()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the nursery when it has done what it was asked for; can be repeated."""
+        if not self._asked:
+            self._popen.terminate()
+        self._popen.communicate()
+
+    def start(self, program: Program) -> Process:
+        """Starts a program of the form `python … -m <module>` as a copy, or afresh where copies cannot be had."""
+        *_, flag, module = program.command
+        if not self._works or flag != "-m" or program.user is not None:
+            return Process(program, self._state)
+        self._asked = True
+        job = {
+            "name": program.name,
+            "module": module,
+            "environment": dict(program.environment),
+            "folder": str(program.folder or self._state.folder),
+            "log": str(self._state.logs / f"{program.name}.log"),
+            "stop_signal": program.stop_signal.name,
+        }
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        try:
+            self._popen.stdin.write(json.dumps(job).encode() + b"\n")
+            self._popen.stdin.flush()
+        except BrokenPipeError:
+            self._works = False
+        answer = self._popen.stdout.readline()
+        if not answer:
+            self._works = False
+            return Process(program, self._state)
+        return Process(program, self._state, Adopted(int(answer)))
 
 
 def stop_all(processes: Sequence[Process]) -> None:

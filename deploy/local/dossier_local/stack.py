@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster
 from dossier_local.environment import Environment
 from dossier_local.postgres import Postgres
-from dossier_local.processes import Program, clean_up
+from dossier_local.processes import Nursery, Program, clean_up
 from dossier_local.state import State, public_port, write_private
 from dossier_local.supervisor import Supervisor, programs
 
@@ -67,21 +67,28 @@ async def running(
         port, remark = public_port(state, int(wanted) if wanted else None)
         if remark:
             say(remark)
-        cluster = servers.start(state, gateway_port=port, migrate=migrate)
-        supervisor = Supervisor(cluster, parts(cluster), say)
+        with Nursery(state) as nursery:
+            cluster = servers.start(state, gateway_port=port, migrate=migrate)
+            supervisor = Supervisor(cluster, parts(cluster), say)
+            try:
+                supervisor.start(nursery)
+                nursery.close()
+                await supervisor.until_ready()
+                ports = {part: cluster.environment.ports[part] for part in PARTS}
+                yield Stack(state, cluster.environment.base_url, ports, supervisor, say, cluster.environment)
+            finally:
+                state.ready_file.unlink(missing_ok=True)
+                await _undisturbed(supervisor.stop(), say)
+
+
+async def _undisturbed(stopping: Awaitable[None], say: Callable[[str], None]) -> None:
+    """Waits for the stop to its end, whatever signal comes meanwhile."""
+    task = asyncio.ensure_future(stopping)
+    while not task.done():
         try:
-            supervisor.start()
-            await supervisor.until_ready()
-            ports = {part: cluster.environment.ports[part] for part in PARTS}
-            yield Stack(state, cluster.environment.base_url, ports, supervisor, say, cluster.environment)
-        finally:
-            state.ready_file.unlink(missing_ok=True)
-            stopping = asyncio.ensure_future(supervisor.stop())
-            while not stopping.done():
-                try:
-                    await asyncio.shield(stopping)
-                except asyncio.CancelledError:
-                    say("Stopping; the processes are being waited for.")
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            say("Stopping; the processes are being waited for.")
 
 
 def forget(state: State) -> None:

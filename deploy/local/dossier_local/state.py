@@ -115,6 +115,11 @@ class State:
             raise LauncherError(f"Nothing is ready in {self.folder}: `make up` starts it.")
         return content
 
+    def is_ready(self, launcher: int) -> bool:
+        """Whether this launcher has said that all parts are ready."""
+        content = self._ready()
+        return content is not None and content["pid"] == launcher
+
     def _ready(self) -> dict[str, Any] | None:
         try:
             content: dict[str, Any] = json.loads(self.ready_file.read_text())

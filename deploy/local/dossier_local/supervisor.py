@@ -13,7 +13,7 @@ from dossier_cli import streams
 from dossier_cli.accounts import OPERATOR
 from dossier_common.topology import PARTS
 from dossier_local.cluster import Cluster
-from dossier_local.processes import Process, Program, stop_all
+from dossier_local.processes import Nursery, Process, Program, stop_all
 from dossier_local.state import LauncherError
 
 LOOK_EVERY: Final = 0.05
@@ -33,6 +33,7 @@ class Member:
 
     name: str
     spawn: Callable[[], Process]
+    program: Program | None = None
     process: Process | None = None
     since: float = 0.0
     crashes: int = 0
@@ -50,20 +51,20 @@ class Supervisor:
     def __init__(self, cluster: Cluster, parts: Sequence[Program], say: Callable[[str], None]) -> None:
         self._cluster, self._say = cluster, say
         self._members = {
-            "nats": Member("nats", cluster.broker.spawn, cluster.processes["nats"], ready=True),
-            "postgres": Member("postgres", cluster.postgres.spawn, cluster.processes["postgres"], ready=True),
+            "nats": Member("nats", cluster.broker.spawn, process=cluster.processes["nats"], ready=True),
+            "postgres": Member("postgres", cluster.postgres.spawn, process=cluster.processes["postgres"], ready=True),
         }
         for program in parts:
-            self._members[program.name] = Member(program.name, _spawner(program, cluster))
+            self._members[program.name] = Member(program.name, _spawner(program, cluster), program)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Starts the parts, and begins to watch."""
+    def start(self, nursery: Nursery) -> None:
+        """Starts the parts as copies of the nursery, and begins to watch; later lives are started afresh."""
         loop = asyncio.get_running_loop()
         for member in self._members.values():
             member.since = loop.time()
-            if member.process is None:
-                member.process = member.spawn()
+            if member.process is None and member.program is not None:
+                member.process = nursery.start(member.program)
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_streams())]
 
     async def until_ready(self, seconds: float = 90) -> None:
@@ -95,12 +96,12 @@ class Supervisor:
             web, worker = self._members[f"{part}-web"], self._members[f"{part}-worker"]
             word = "ready" if web.ready and worker.ready else "starting"
             address = f"http://127.0.0.1:{ports[part]}"
-            lines.append(f"{part:<11}{word:<10}{address:<24}processes {_pid(web)}, {_pid(worker)}")
+            lines.append(f"{part:<11}{word:<10}{address:<24}  processes {_pid(web)}, {_pid(worker)}")
         servers = {"postgres": f"socket in {self._cluster.postgres.sockets}", "nats": self._cluster.broker.url}
         for name, address in servers.items():
             member = self._members[name]
             word = "ready" if member.ready else "starting"
-            lines.append(f"{name:<11}{word:<10}{address:<24}process {_pid(member)}")
+            lines.append(f"{name:<11}{word:<10}{address:<24}  process {_pid(member)}")
         return lines
 
     async def stop(self) -> None:
