@@ -243,7 +243,7 @@ def show(stack: Stack, told: Mapping[str, Any]) -> None:
     Console(highlight=False).print(_table(told))
     stack.say(f"Passwords, secrets and ids: {stack.state.demo_file}")
     stack.say("Try:")
-    for line in curl_lines(stack.state, stack.base_url):
+    for line in curl_lines(stack.state, stack.base_url, named="DOSSIER_STATE" in os.environ):
         stack.say(f"  {line}")
 
 
@@ -259,9 +259,12 @@ def _table(told: Mapping[str, Any]) -> Table:
     return table
 
 
-def curl_lines(state: State, base_url: str) -> list[str]:
-    """Calls that work as they stand in a shell in the checkout: one's own rights, the log, and a refusal."""
-    chosen = f"DOSSIER_STATE={shlex.quote(str(state.folder))} " if os.environ.get("DOSSIER_STATE") else ""
+def curl_lines(state: State, base_url: str, *, named: bool) -> list[str]:
+    """Calls that work as they stand in a shell in the checkout: one's own rights, the log, and a refusal.
+
+    With `named` they name the state folder, which is another than the checkout's.
+    """
+    chosen = f"DOSSIER_STATE={shlex.quote(str(state.folder))} " if named else ""
 
     def line(account: str, path: str) -> str:
         return f"""curl -sS -H "Authorization: Bearer $({chosen}make -s token AS={account})" '{base_url}{path}'"""

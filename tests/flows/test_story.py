@@ -1,0 +1,121 @@
+"""The main job, step by step, on the full stack: what `make demo` tells. The tests follow one another."""
+
+from collections.abc import AsyncIterator
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from dossier_local import customer_files, story, story_access, story_disposal
+from dossier_local.client import Answer, connected
+from dossier_local.launched import RunningStack
+from dossier_local.telling import Case, Otherwise, Telling
+
+SEED = 2026
+"""Rows of its own, so that it does not matter what other tests have imported into the same stack."""
+
+
+@pytest.fixture(scope="module")
+async def telling(stack: RunningStack) -> AsyncIterator[Telling]:
+    async with connected(stack.base_url, stack.demo) as client:
+        yield Telling(Console(file=StringIO(), width=160), client, stack.demo)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return story.a_case(customer_files.sheet(seed=SEED))
+
+
+def told(telling: Telling) -> str:
+    assert isinstance(telling.console.file, StringIO)
+    return telling.console.file.getvalue()
+
+
+def refusals(telling: Telling, step: int) -> list[tuple[str, str]]:
+    return [(each.who, each.slug) for each in telling.refusals if each.step.startswith(f"{step} ")]
+
+
+async def test_a_spreadsheet_comes_in_and_each_faulty_row_goes_back_with_its_reason(
+    telling: Telling, case: Case
+) -> None:
+    await story_access.import_customers(telling, case)
+    assert "1,000 rows accepted, 40 refused, 0 known before." in told(telling)
+
+
+@pytest.mark.clause("A8.17")
+@pytest.mark.clause("A8.22")
+async def test_an_employee_sees_a_customer_masked_and_is_told_what_it_would_take(telling: Telling, case: Case) -> None:
+    await story_access.find_customer(telling, case)
+    assert "所在部门负责人 Head of the own department → 客户服务部经理 Customer service manager" in told(telling)
+    assert case.customer["name"] not in told(telling)
+    assert case.customer["identifier"] not in told(telling)
+
+
+@pytest.mark.clause("A8.18.1")
+@pytest.mark.clause("A8.18.2")
+@pytest.mark.clause("A8.18.3")
+@pytest.mark.invariant(4)
+async def test_two_others_decide_and_she_may_approve_neither(telling: Telling, case: Case) -> None:
+    await story_access.ask_for_access(telling, case)
+    assert refusals(telling, 3) == [
+        ("li.na", "insufficient-scope"),
+        ("zhao.jun", "same-person"),
+        ("li.na", "insufficient-scope"),
+        ("zhao.jun", "self-approval"),
+    ]
+
+
+@pytest.mark.clause("A8.23.1")
+async def test_she_reads_within_term_and_count_and_signs_for_one_copy(telling: Telling, case: Case) -> None:
+    await story_access.read_and_copy(telling, case)
+    assert f"CONTROLLED COPY, number {case.copy_number}" in told(telling)
+    assert [slug for _, slug in refusals(telling, 4)] == ["grant-exhausted", "grant-required", "grant-exhausted"]
+
+
+async def test_administrator_and_expired_grant_are_refused_and_found_in_the_log(telling: Telling, case: Case) -> None:
+    await story_access.refuse_others(telling, case)
+    assert refusals(telling, 5) == [("wei.guo", "insufficient-scope"), ("li.na", "grant-required")]
+    assert "gateway.v1.access.refused  read_record  insufficient-scope" in told(telling)
+
+
+async def test_a_hold_and_then_a_copy_stand_in_the_way_of_disposal(telling: Telling, case: Case) -> None:
+    await story_disposal.hold_back(telling, case)
+    assert refusals(telling, 7) == [
+        ("zhang.li", "held"),
+        ("xu.dan", "same-person"),
+        ("zhang.li", "outstanding-copies"),
+    ]
+
+
+@pytest.mark.clause("A8.25")
+@pytest.mark.invariant(4)
+async def test_two_approve_and_two_others_destroy(telling: Telling, case: Case) -> None:
+    await story_disposal.destroy(telling, case)
+    assert refusals(telling, 7)[3:] == [
+        ("zhang.li", "same-person"),
+        ("xu.dan", "destruction-under-way"),
+        ("wang.qiang", "insufficient-scope"),
+    ]
+
+
+@pytest.mark.invariant(5)
+async def test_nothing_reads_the_record_again_and_the_log_has_its_whole_life(telling: Telling, case: Case) -> None:
+    await story_disposal.read_no_more(telling, case)
+    assert [slug for _, slug in refusals(telling, 7)[6:]] == ["not-found", "not-found"]
+
+
+async def test_the_summary_counts_events_by_type(telling: Telling) -> None:
+    await story.summarise(telling, seconds=1)
+    assert "records.v1.record.shredded" in told(telling).split("Summary")[1]
+
+
+@pytest.mark.parametrize(("status", "slug"), [(200, None), (403, "held"), (500, "internal-error")])
+def test_what_goes_otherwise_than_told_is_named(
+    telling: Telling, status: int, slug: str | None, stack: RunningStack
+) -> None:
+    body = {"type": f"urn:dossier:problem:{slug}", "title": "t", "detail": "d"} if slug else {}
+    other = Telling(Console(file=StringIO()), telling.client, stack.demo, step="4 She reads")
+    with pytest.raises(
+        Otherwise, match=rf"Step 4 She reads: .* li\.na .* grant-exhausted, but GET /x answered {status}"
+    ):
+        other.judge("li.na", "GET", "/x", Answer("GET /x", status, body, {}), "grant-exhausted")
