@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Job = Callable[[], Awaitable[None]]
 LONGEST_BACKOFF = 10.0
+LONGEST_WAIT_FOR_PART = 1.0
+"""Another part that is away mostly starts at the same time, and everything waits for the first relay."""
 HOUSEKEEPING = 600.0
 FIRST_CONNECTION = 2.0
 
@@ -175,17 +177,19 @@ async def _forever(name: str, job: Job) -> None:
     waiting = 0.2
     loop = asyncio.get_running_loop()
     while True:
-        started = loop.time()
+        started, longest = loop.time(), LONGEST_BACKOFF
         try:
             await job()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # a worker goes on whatever one job meets; the log says it
+            longest = LONGEST_WAIT_FOR_PART if isinstance(error, UpstreamUnavailable) else LONGEST_BACKOFF
             telemetry.log().warning("job-failed", job=name, error=type(error).__name__, exc_info=error)
         if loop.time() - started > LONGEST_BACKOFF:
             waiting = 0.2
+        waiting = min(waiting, longest)
         await asyncio.sleep(waiting)
-        waiting = min(waiting * 2, LONGEST_BACKOFF)
+        waiting *= 2
 
 
 async def _housekeeping(context: Context) -> None:
