@@ -21,7 +21,7 @@ class Settings(PartSettings):
     token_retired_keys_file: Path | None = Field(
         default=None, description="JSON list of public JWKs of earlier token keys, whose last tokens still hold"
     )
-    max_body: PositiveInt = Field(default=32 << 20, description="Longest request body that is forwarded, bytes")
+    forwarded_body: PositiveInt = Field(default=32 << 20, description="Longest request body that is forwarded, bytes")
     access_token_minutes: PositiveInt = Field(default=10, le=60)
     session_hours: PositiveInt = Field(default=9, le=24 * 30, description="How long a sign-in with a browser lasts")
     refresh_days: PositiveInt = Field(default=1, le=90)

@@ -4,13 +4,17 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from sqlalchemy import text
 from tests.gateway.world import PASSWORD, World
 from tests.support.authorization import Flow, NotSignedIn, challenge, sign_in, tokens
+
+from dossier_gateway.oauth import repository
 
 CLI_REDIRECT = "http://127.0.0.1:4567/callback"
 
@@ -353,3 +357,73 @@ async def test_metadata_names_what_there_is(world: World) -> None:
     assert openid["jwks_uri"] == f"{server['issuer']}/oauth/jwks.json"
     keys = (await world.http.get("/oauth/jwks.json")).json()["keys"]
     assert all("d" not in key and key["alg"] == "Ed25519" for key in keys)
+
+
+@pytest.mark.invariant(4)
+async def test_a_token_never_holds_conflicting_duties_even_if_the_directory_does(world: World) -> None:
+    person = await world.person("security_auditor")
+    async with world.proxy.own.state.database.transaction() as session:  # as if the policy had been changed later
+        await session.execute(
+            text(
+                "INSERT INTO assignments (id, account, person, role, unit, assigned_at) "
+                "VALUES (:id, :account, :person, 'records_clerk', :unit, now())"
+            ),
+            {"id": uuid4(), "account": person["id"], "person": person["person"], "unit": world.root},
+        )
+    flow = Flow()
+    refused = await exchange(world, flow, await code_for(world, flow, person["username"]))
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+    assert "duty-conflict" in refused.json()["error_description"]
+    narrow = Flow("audit:read")
+    assert (await exchange(world, narrow, await code_for(world, narrow, person["username"]))).status_code == 200
+
+
+async def test_an_application_of_others_asks_the_person_and_needs_pkce_and_its_secret(world: World) -> None:
+    redirect = "https://app.example/cb?tenant=1"
+    made = await world.call(
+        "sysadmin",
+        "POST",
+        "/v1/clients",
+        json={
+            "id": "crm-portal",
+            "title": "客户门户",
+            "grant_types": ["authorization_code"],
+            "scopes": ["records:read"],
+            "redirect_uris": [redirect],
+        },
+    )
+    clerk = await world.person("records_clerk")
+    browser = await world.browser()
+    await sign_in(browser, clerk["username"], PASSWORD, Flow())
+    flow = Flow("records:read records:register", client="crm-portal", redirect=redirect)
+    without = {name: value for name, value in flow.request().items() if not name.startswith("code_challenge")}
+    refused = await browser.get("/oauth/authorize", params=without)
+    assert "error=invalid_request" in refused.headers["location"]
+    page = await browser.get("/oauth/authorize", params=flow.request())
+    assert page.status_code == 200
+    assert "客户门户" in page.text
+    assert "form-action 'self' https://app.example;" in page.headers["content-security-policy"] + ";"
+    form = page.text.split('name="form" value="')[1].split('"')[0]
+    agreed = await browser.post("/oauth/authorize", params=flow.request(), data={"form": form, "agree": "yes"})
+    assert agreed.headers["location"].startswith(f"{redirect}&code=")
+    code = flow.code(agreed.headers["location"], world.settings.common.issuer)
+    public = await exchange(world, flow, code)
+    assert public.json()["error"] == "invalid_client"
+    secret = made.json()["secret"]
+    issued = await exchange(world, flow, code, client_secret=secret)
+    assert issued.json()["scope"] == "records:read"
+    assert "refresh_token" not in issued.json()
+
+
+async def test_what_is_over_is_forgotten_and_what_lives_is_kept(world: World) -> None:
+    issued = await tokens(await world.browser(), "auditor", PASSWORD)
+    async with world.proxy.own.state.database.transaction() as session:
+        await session.run_sync(repository.forget, world.clock.now())
+        kept = (await session.execute(text("SELECT count(*) FROM refresh_tokens"))).scalar_one()
+    assert kept > 0
+    asked = {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"], "client_id": "dossier-cli"}
+    assert (await world.http.post("/oauth/token", data=asked)).status_code == 200
+    async with world.proxy.own.state.database.transaction() as session:
+        await session.run_sync(repository.forget, world.clock.now() + timedelta(days=300))
+        for table in ("refresh_tokens", "authorization_codes", "browser_sessions", "client_assertions"):
+            assert (await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0, table

@@ -13,8 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
 from dossier_common.clock import Clock
-from dossier_common.contracts.gateway import AccountEnrolled, PasswordChanged, SignedIn, SignedOut, SignInFailed
+from dossier_common.contracts.gateway import (
+    AccountEnrolled,
+    PasswordChanged,
+    SignedIn,
+    SignedOut,
+    SignInFailed,
+    TokenIssued,
+)
 from dossier_common.database import Database
+from dossier_common.events import Event
 from dossier_common.identity import Subject
 from dossier_common.policy import PasswordRules
 from dossier_gateway import passwords
@@ -151,5 +159,13 @@ async def issue_token(
 ) -> "tuple[int, bytes, dict[str, str]]":
     """The answer of the token endpoint; its events are in the same transaction."""
     answer, call = await session.run_sync(server.token, asked, now)
-    await outbox.add_all(session, call.events, by=None, at=now)
+    for event in call.events:
+        await outbox.add(session, event, by=_holder(event), at=now)
     return answer.status, answer.body, answer.headers
+
+
+def _holder(event: Event) -> Subject | None:
+    """Who acted: the person or the application that got a token; nobody known, where a token came a second time."""
+    if not isinstance(event, TokenIssued):
+        return None
+    return Subject(client=event.client_id, scopes=frozenset(), account=event.account, person=event.person)

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 
 import orjson
@@ -31,7 +32,7 @@ from dossier_gateway.proxy import headers as hygiene
 from dossier_gateway.proxy.forward import Forwarder, Gone
 from dossier_gateway.proxy.limits import Limiter, Verdict
 from dossier_gateway.proxy.refusals import Refusals
-from dossier_gateway.proxy.routes import Match, Route, RouteTable
+from dossier_gateway.proxy.routes import Match, RouteTable
 from dossier_gateway.proxy.transactions import Transactions
 from dossier_gateway.settings import Settings
 
@@ -124,7 +125,12 @@ class Proxy:
         route = match.routes.get(scope["method"])
         if route is None:
             raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(match.routes))})
-        await self._ensure_scope(caller.subject.scopes, route, match, caller.subject)
+        missing = route.missing(caller.subject.scopes)
+        if missing is not None:
+            refusal = InsufficientScope(missing)
+            by = replace(caller.subject, txn=outgoing.request_id)
+            await self.refusals.record(by, route, match, refusal.slug, missing)
+            raise refusal
         call = self._forwarder.outgoing(
             route.part,
             route.method,
@@ -136,13 +142,6 @@ class Proxy:
             },
         )
         await self._forwarder.forward(call, receive, outgoing)
-
-    async def _ensure_scope(self, held: frozenset[str], route: Route, match: Match, subject: object) -> None:
-        missing = route.missing(held)
-        if missing is not None:
-            refusal = InsufficientScope(missing)
-            await self.refusals.record(subject, route, match, refusal.slug, missing)  # type: ignore[arg-type]
-            raise refusal
 
     async def _answer_self(self, scope: Scope, receive: Receive, outgoing: "_Outgoing", request_id: str) -> None:
         address = self._address(scope)

@@ -74,7 +74,7 @@ class Forwarder:
     """One client session a process."""
 
     def __init__(self, settings: Settings, security: list[hygiene.Raw]) -> None:
-        self._limit = settings.max_body
+        self._limit = settings.forwarded_body
         self._bases = settings.common.peers
         self._security = security
         self._session = ClientSession(
