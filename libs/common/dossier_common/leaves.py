@@ -113,7 +113,7 @@ def verify_chain(producer: str, epoch: int, seq: int, prev: bytes, events: Seque
             "type": event.type,
             "commitment": commitment(event.salt, event.body).hex(),
         }
-        if canonical(expected) != event.leaf:
+        if (event.epoch, event.seq) != (epoch, seq) or canonical(expected) != event.leaf:
             differing = [name for name, value in expected.items() if said.get(name) != value]
             raise ChainBroken(f"{producer}: the leaf of {epoch}/{seq} has another {differing or 'encoding'}")
         prev = event.hash
