@@ -1,20 +1,29 @@
 """What tests of all parts stand on: real servers, with the real roles and permissions."""
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist brings no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster, temporary_state
 from dossier_local.launched import RunningStack, launched
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker of xdist runs all tests of the full stack, so that it is started once."""
-    for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Each file goes to one worker, and all that use the full stack go to the same, so that it is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        return "stack" if path.stem.endswith("_stack") or {"flows", "faults"}.intersection(path.parts) else str(path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """The scheduler of `pytest -n`."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import asyncpg
 import nats
 import pytest
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 
 from dossier_cli import accounts, streams
 from dossier_common import topology
@@ -251,7 +250,8 @@ async def test_a_receipt_reaches_its_producer(bare: Cluster) -> None:
         subscription = await producer.client.subscribe(topology.receipt_subject("records"))
         await producer.client.flush()
         await audit.client.publish(topology.receipt_subject("records"), b"receipt")
-        assert (await subscription.next_msg(5)).data == b"receipt"
+        await audit.client.flush()
+        assert (await subscription.next_msg(30)).data == b"receipt"
         assert await producer.refused() == await audit.refused() == []
 
 
@@ -270,10 +270,16 @@ async def test_the_operator_manages_streams_and_reads_no_event(bare: Cluster) ->
         assert await operator.refused()
 
 
-async def test_nobody_enters_without_a_password(bare: Cluster) -> None:
-    for given in ({}, {"user": "records", "password": "guessed"}, {"user": "operator", "password": ""}):
-        with pytest.raises((NatsError, OSError)):
-            await nats.connect(bare.broker.url, allow_reconnect=False, connect_timeout=2, **given)
+@pytest.mark.parametrize("given", [{}, {"user": "records", "pass": "guessed"}, {"user": "operator", "pass": ""}])
+async def test_nobody_enters_without_a_password(bare: Cluster, given: dict[str, str]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bare.broker.port)
+    try:
+        await reader.readline()
+        writer.write(b"CONNECT " + json.dumps(given).encode() + b"\r\nPING\r\n")
+        assert (await reader.readline()).startswith(b"-ERR 'Authorization Violation'")
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_streams_that_are_gone_come_back_and_what_is_there_stays(bare: Cluster) -> None:
