@@ -1,6 +1,5 @@
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
 
@@ -20,62 +19,74 @@ from dossier_records.main import create
 from dossier_records.service import Desk
 from dossier_records.settings import Settings
 
-CLEARED = "SELECT string_agg(format('DELETE FROM %I', tablename), ';') FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('alembic_version', 'outbox_state')"
+KEPT = ("alembic_version", "outbox_state", "ring_epochs")
+"""Tables that a test finds as the one before left them: key rings live as long as their provider's folder."""
 
 
-def superuser(cluster: Cluster) -> dict[str, str]:
-    """What asyncpg needs to reach the records database past all grants."""
-    return {
-        "user": "postgres",
-        "password": cluster.state.read_secret("postgres-superuser"),
-        "database": "dossier_records",
-        "host": str(cluster.postgres.sockets),
-    }
-
-
-@pytest_asyncio.fixture
-async def owner(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
-    """The superuser in the records database, which is as empty as after its migrations."""
-    connection = await asyncpg.connect(**superuser(cluster))
-    try:
-        await connection.execute("SET session_replication_role = replica")
-        await connection.execute(await connection.fetchval(CLEARED))
-        await connection.execute("SET session_replication_role = origin")
-        yield connection
-    finally:
-        await connection.close()
-
-
-@pytest.fixture
-def settings(cluster: Cluster, tmp_path: Path) -> Settings:
-    """The part's settings as the launcher gives them, with a key ring of the test's own."""
+@pytest.fixture(scope="session")
+def settings(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The part's settings as the launcher gives them, with a key ring of the tests' own."""
+    folder = tmp_path_factory.mktemp("records")
     own = {
-        "DOSSIER_RECORDS_KEYRING_DIR": str(tmp_path / "keyring"),
-        "DOSSIER_RECORDS_SUPPLEMENT_DIR": str(tmp_path / "supplements"),
+        "DOSSIER_RECORDS_KEYRING_DIR": str(folder / "keyring"),
+        "DOSSIER_RECORDS_SUPPLEMENT_DIR": str(folder / "supplements"),
     }
     with patch.dict(os.environ, cluster.environment.of("records") | own):
         return Settings()
 
 
+@pytest_asyncio.fixture(scope="session")
+async def superuser_connection(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the records database past all grants."""
+    connection = await asyncpg.connect(
+        user="postgres",
+        password=cluster.state.read_secret("postgres-superuser"),
+        database="dossier_records",
+        host=str(cluster.postgres.sockets),
+    )
+    yield connection
+    await connection.close()
+
+
 @pytest_asyncio.fixture
-async def world(settings: Settings, owner: asyncpg.Connection) -> AsyncIterator[World]:
-    """The service in this process, on its real database with its own role, and an organisation of its own."""
+async def owner(superuser_connection: asyncpg.Connection) -> asyncpg.Connection:
+    """The superuser in the records database, which is as empty as after its migrations, but for the key rings."""
+    connection = superuser_connection
+    tables = await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL($1::text[])", KEPT
+    )
+    emptied = ";".join(f'DELETE FROM "{table["tablename"]}"' for table in tables)
+    await connection.execute(f"SET session_replication_role = replica; {emptied}; RESET session_replication_role")
+    return connection
+
+
+@pytest_asyncio.fixture(scope="session")
+async def service(settings: Settings, superuser_connection: asyncpg.Connection) -> AsyncIterator[FastAPI]:
+    """The service in this process, on its real database with its own role."""
+    await superuser_connection.execute("DELETE FROM record_versions; DELETE FROM ring_epochs")
     app = create(settings)
     async with app.router.lifespan_context(app):
-        clock, keys, asked = ManualClock(NOON), TestKeys(), Asked()
-        state = app.state
-        state.clock, state.verifier = clock, Verifier(settings.common.issuer, "records", keys.fetch, clock)
-        state.desk, state.reader._clock = Desk(state.desk.policy, state.desk.vault, clock), clock
-        state.peers._clock = clock
-        await state.peers._http.aclose()
-        state.peers._http = httpx.AsyncClient(transport=httpx.ASGITransport(_peers(asked)))
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://records"
-        ) as http:
-            world = World(app, keys, clock, http, owner, asked, settings)
-            await world.build()
-            await world.forget_events()
-            yield world
+        await app.state.peers._http.aclose()
+        yield app
+
+
+@pytest_asyncio.fixture
+async def world(service: FastAPI, settings: Settings, owner: asyncpg.Connection) -> AsyncIterator[World]:
+    """The service with a clock, keys and peers of this test, and an organisation of its own."""
+    state, clock, keys, asked = service.state, ManualClock(NOON), TestKeys(), Asked()
+    state.clock, state.verifier = clock, Verifier(settings.common.issuer, "records", keys.fetch, clock)
+    state.desk, state.reader._clock = Desk(state.desk.policy, state.desk.vault, clock), clock
+    state.peers._clock, state.peers._tokens = clock, {}
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(_peers(asked))) as state.peers._http,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(service, raise_app_exceptions=False), base_url="http://records"
+        ) as http,
+    ):
+        world = World(service, keys, clock, http, owner, asked, settings)
+        await world.build()
+        await world.forget_events()
+        yield world
 
 
 def _peers(asked: Asked) -> FastAPI:

@@ -69,7 +69,7 @@ async def test_an_incomplete_record_is_refused_with_a_pointer_for_each_fault(wor
     ],
 )
 async def test_what_describes_a_record_is_checked(
-    world: World, changes: dict[str, str], pointer: str, code: str
+    world: World, changes: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = await world.post("/v1/records", world.custodian, world.body(**changes))
     assert answer.status_code == 422
@@ -150,11 +150,13 @@ async def test_consent_covers_its_purposes_and_its_evidence_is_sealed_with_the_r
     consent = {"purposes": ["marketing"], "given_on": "2020-01-02", "evidence": "合同 C-2020-17"}
     record = await world.register(consent=consent)
     row = await world.owner.fetchrow("SELECT version, evidence, given_on FROM consents WHERE record_id = $1", record)
+    assert row is not None
     kept = await world.owner.fetchrow(
         "SELECT ring, key_epoch, wrapped_key FROM record_versions WHERE record_id = $1 AND version = $2",
         record,
         row["version"],
     )
+    assert kept is not None
     sealed = Sealed(kept["ring"], kept["key_epoch"], kept["wrapped_key"], row["evidence"])
     assert world.desk.vault.open(record, row["version"], sealed, [EVIDENCE]) == {EVIDENCE: consent["evidence"]}
     assert row["given_on"] == date(2020, 1, 2)

@@ -236,6 +236,10 @@ class World:
         )
         return {"Txn-Token": token}
 
+    def application(self, *scopes: str) -> dict[str, str]:
+        """The header of a call through the gateway by an application that acts for itself."""
+        return {"Txn-Token": txn_token(self.keys, "records", scopes, at=self.clock.now())}
+
     def service(self, client: str, *scopes: str) -> dict[str, str]:
         """The header of a call by another part."""
         return {"Authorization": f"Bearer {service_token(self.keys, 'records', client, scopes, at=self.clock.now())}"}

@@ -314,7 +314,10 @@ class _Batch:
 
 
 def _unrecorded(error: Exception) -> Exception:
-    return AuditUnavailable("The reading could not be recorded.") if unreachable(error) else error
+    """Whatever the database says against it: what is not on record does not happen (invariant 1)."""
+    if unreachable(error) or isinstance(error, asyncpg.PostgresError | OSError):
+        return AuditUnavailable("The reading could not be recorded.")
+    return error
 
 
 async def _repeated(connection: asyncpg.Connection, asks: Sequence[Ask]) -> dict[tuple[UUID, str], _Use]:

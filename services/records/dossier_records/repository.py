@@ -84,7 +84,7 @@ async def plan(session: AsyncSession, plan_id: UUID) -> Plan | None:
 async def plans(session: AsyncSession, page: Page) -> list[Plan]:
     """Plans, newest first."""
     query = select(Plan).order_by(Plan.id.desc()).limit(page.limit + 1)
-    if page.after:
+    if page.after is not None:
         query = query.where(Plan.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
@@ -159,7 +159,7 @@ async def catalogue(
     for column, wanted in ((Record.level, level), (Record.unit, unit), (Record.status, status)):
         if wanted is not None:
             query = query.where(column == wanted)
-    if page.after:
+    if page.after is not None:
         query = query.where(Record.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
@@ -236,7 +236,7 @@ async def copies(session: AsyncSession, page: Page, record_id: UUID | None, hold
     query = select(Copy).where(Copy.holder == holder).order_by(Copy.id.desc()).limit(page.limit + 1)
     if record_id is not None:
         query = query.where(Copy.record_id == record_id)
-    if page.after:
+    if page.after is not None:
         query = query.where(Copy.id < _after_id(page))
     return list((await session.scalars(query)).all())
 
@@ -278,7 +278,7 @@ async def refusals(session: AsyncSession, import_id: UUID, page: Page) -> list[I
     """Refused rows, in the order of the spreadsheet."""
     query = select(ImportRefusal).where(ImportRefusal.import_id == import_id)
     query = query.order_by(ImportRefusal.row).limit(page.limit + 1)
-    if page.after:
+    if page.after is not None:
         query = query.where(ImportRefusal.row > _after_row(page))
     return list((await session.scalars(query)).all())
 
