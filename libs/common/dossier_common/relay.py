@@ -259,8 +259,9 @@ class Relay:
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+    with suppress(TimeoutError):  # not by wait_for: before Python 3.12 it loses a cancellation that meets the event
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class Publisher:

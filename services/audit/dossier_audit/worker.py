@@ -67,8 +67,9 @@ async def announce_receipts(context: Context) -> None:
                 if receipt and said.get(receipt.producer) != (receipt.epoch, receipt.seq) and context.nats.is_connected:
                     await context.nats.publish(receipt_subject(receipt.producer), orjson.dumps(receipt.to_json()))
                     said[receipt.producer] = (receipt.epoch, receipt.seq)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), REPEAT_SECONDS)
+            with suppress(TimeoutError):  # not by wait_for, which before Python 3.12 can lose a cancellation
+                async with asyncio.timeout(REPEAT_SECONDS):
+                    await woken.wait()
             if connection.is_closed():
                 raise ConnectionError("the listening connection is lost")
     finally:
