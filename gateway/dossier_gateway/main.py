@@ -1,6 +1,5 @@
 """The gateway's web process: its own endpoints behind FastAPI, and the proxy before them in plain ASGI."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -68,7 +67,6 @@ def main() -> None:
         app = asgi(settings)
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f"{__spec__.name}: no route table from {settings.common.api_dir}: {error}") from error
-    os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe X-Forwarded-For of anyone on this machine
     serve("gateway", app, settings)
 
 

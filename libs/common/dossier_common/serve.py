@@ -24,6 +24,7 @@ def serve(part: str, app: ASGIApp, settings: PartSettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe X-Forwarded-For of anyone on this machine
         date_header=True,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
