@@ -11,6 +11,8 @@ from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster, temporary_state
 from dossier_local.launched import RunningStack, launched
 
+__all__ = ["RunningStack"]
+
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Each file goes to one worker, and all that use the full stack go to the same, so that it is started once."""
