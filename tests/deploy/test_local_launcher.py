@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,6 +193,21 @@ def test_root_in_a_closed_folder_keeps_data_where_postgres_can_reach_them(
     finally:
         clean()
     assert not home.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lie where PostgreSQL's user cannot go")
+def test_data_of_a_deleted_closed_folder_go_at_the_next_start(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    forgotten, following = State(tmp_path / "forgotten"), State(tmp_path / "following")
+    for state in (forgotten, following):
+        state.make()
+    Postgres(forgotten)
+    left = forgotten.postgres.readlink()
+    shutil.rmtree(forgotten.folder)
+    assert left.exists()
+    Postgres(following)
+    assert not left.exists()
+    Postgres(following).wipe()
 
 
 def _for_nobody() -> tuple[str, ...]:

