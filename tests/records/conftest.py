@@ -77,6 +77,8 @@ async def world(service: FastAPI, settings: Settings, owner: asyncpg.Connection)
     state.clock, state.verifier = clock, Verifier(settings.common.issuer, "records", keys.fetch, clock)
     state.desk, state.reader._clock = Desk(state.desk.policy, state.desk.vault, clock), clock
     state.peers._clock, state.peers._tokens = clock, {}
+    for spooled in state.desk.vault.spooled():
+        state.desk.vault.forget(spooled)
     async with (
         httpx.AsyncClient(transport=httpx.ASGITransport(_peers(asked))) as state.peers._http,
         httpx.AsyncClient(

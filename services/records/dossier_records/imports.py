@@ -7,7 +7,7 @@ under a key of its own, which is destroyed when it is done.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,8 +28,9 @@ from dossier_records.models import Import, Plan
 from dossier_records.service import Desk
 from dossier_records.validators import as_date
 
-BATCH: Final = 250
+BATCH: Final = 500
 TRIES: Final = 5
+ABANDONED: Final = timedelta(hours=1)
 IDLE_SECONDS: Final = 0.3
 MEDIA_TYPES: Final = (spreadsheets.CSV, spreadsheets.XLSX)
 
@@ -104,12 +105,18 @@ async def run(database: Database, desk: Desk) -> None:
 
 
 async def forget_finished(database: Database, desk: Desk) -> None:
-    """Destroys the keys of files that are done with, where a crash came before."""
+    """Destroys the keys of files that are done with, or were never stored, where a crash came before."""
+    long_ago = desk.clock.now() - ABANDONED
     for import_id in desk.vault.spooled():
         async with database.session() as session:
             job = await repository.import_(session, import_id)
-        if job is not None and job.state in {"done", "failed"}:
+        if job.state in {"done", "failed"} if job else _made_at(import_id) < long_ago:
             desk.vault.forget(import_id)
+
+
+def _made_at(import_id: UUID) -> datetime:
+    """The instant in a UUIDv7 (RFC 9562)."""
+    return datetime.fromtimestamp((import_id.int >> 80) / 1000, UTC)
 
 
 async def work_off(database: Database, desk: Desk) -> bool:
@@ -194,10 +201,12 @@ async def _take_batch(session: AsyncSession, desk: Desk, import_id: UUID, candid
 
 
 def _all_faults(plan: Plan, candidate: Candidate) -> list[RowFault]:
-    """The faults that refuse a row: those of its values, and fields that the plan does not name."""
+    """The faults that refuse a row, one a field: those of its values, and fields that the plan does not name."""
     found = [fault for fault in candidate.faults if fault.severity is Severity.ERROR]
-    found += [RowFault(name, FaultCode.OUTSIDE_FORM) for name in candidate.fields if name not in plan.fields]
-    if candidate.columns.get("customer_type") not in {*plan.customer_types, None}:
+    faulty = {fault.field for fault in found}
+    outside = (name for name in candidate.fields if name not in plan.fields and name not in faulty)
+    found += [RowFault(name, FaultCode.OUTSIDE_FORM) for name in outside]
+    if candidate.columns.get("customer_type") not in {*plan.customer_types, None} and "customer_type" not in faulty:
         found.append(RowFault("customer_type", FaultCode.OUTSIDE_FORM))
     return found
 
@@ -224,18 +233,17 @@ async def _store(session: AsyncSession, desk: Desk, job: Import, plan: Plan, new
     if not new:
         return
     actor = _importer(job)
-    epochs: dict[str, int] = {}
-    records, versions, indexes, events = [], [], [], []
-    for candidate in new:
-        prepared = service.prepare(desk, plan, new_id(), candidate.fields, (), _columns(job, candidate), actor, job.id)
-        if prepared.ring not in epochs:
-            epochs[prepared.ring] = await desk.vault.open_epoch(session, prepared.ring)
-        records.append(prepared.record)
-        versions.append(prepared.seal(desk.vault, epochs[prepared.ring]))
-        indexes += prepared.index_rows()
-        events.append(prepared.event)
-    await repository.add_records(session, records, versions, indexes)
-    await outbox.add_all(session, events, by=actor, at=desk.clock.now())
+    prepared = [
+        service.prepare(desk, plan, new_id(), each.fields, (), _columns(job, each), actor, job.id) for each in new
+    ]
+    epochs = await desk.vault.open_epochs(session, {each.ring for each in prepared})
+    await repository.add_records(
+        session,
+        [each.record for each in prepared],
+        [each.seal(desk.vault, epochs[each.ring]) for each in prepared],
+        [row for each in prepared for row in each.index_rows()],
+    )
+    await outbox.add_all(session, [each.event for each in prepared], by=actor, at=desk.clock.now())
 
 
 def _columns(job: Import, candidate: Candidate) -> dict[str, Any]:

@@ -63,6 +63,13 @@ async def open_epoch(session: AsyncSession, ring: str) -> int | None:
     return (await session.execute(query.with_for_update(read=True, key_share=False))).scalar_one_or_none()
 
 
+async def open_epochs(session: AsyncSession, rings: Collection[str]) -> dict[str, int]:
+    """As `open_epoch`, for many rings at once."""
+    query = select(RingEpoch.ring, RingEpoch.epoch).where(RingEpoch.ring.in_(rings), RingEpoch.state == "open")
+    rows = await session.execute(query.order_by(RingEpoch.ring).with_for_update(read=True, key_share=False))
+    return {row.ring: row.epoch for row in rows}
+
+
 async def ring_is_known(session: AsyncSession, ring: str) -> bool:
     """Whether the ring has, or had, an epoch."""
     return bool((await session.execute(select(exists().where(RingEpoch.ring == ring)))).scalar_one())
@@ -120,8 +127,9 @@ async def add_records(
     indexes: Sequence[Mapping[str, Any]],
 ) -> None:
     """Many records at once. Raises IntegrityError when an identifier was taken in between."""
-    await session.execute(insert(Record), list(records))
-    await session.execute(insert(RecordVersion), list(versions))
+    together = {"render_nulls": True}  # a row without a value would else need a statement of its own
+    await session.execute(insert(Record), list(records), execution_options=together)
+    await session.execute(insert(RecordVersion), list(versions), execution_options=together)
     if indexes:
         await session.execute(insert(BlindIndex), list(indexes))
 

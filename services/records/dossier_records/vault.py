@@ -61,6 +61,11 @@ class Vault:
         assert epoch is not None
         return epoch
 
+    async def open_epochs(self, session: AsyncSession, rings: Collection[str]) -> dict[str, int]:
+        """As `open_epoch`, for many rings at once."""
+        found = await repository.open_epochs(session, rings)
+        return found | {ring: await self.open_epoch(session, ring) for ring in sorted(set(rings).difference(found))}
+
     def open(self, record: UUID, version: int, kept: Sealed, wanted: Collection[str]) -> dict[str, str]:
         """The wanted fields in the clear; the caller has committed the record of it first (invariant 1).
 
