@@ -5,7 +5,8 @@ idempotent creation. A part adds its routers and its lifespan.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -32,6 +35,7 @@ from dossier_common.peers import Peers
 from dossier_common.problems import (
     AuditUnavailable,
     Fault,
+    InsufficientScope,
     Invalid,
     Malformed,
     MethodNotAllowed,
@@ -46,6 +50,10 @@ from dossier_common.settings import PartSettings
 
 DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 PROBLEM_TYPE = "application/problem+json"
+JSON_TYPE = re.compile(r"^application/([a-z0-9.-]+\+)?json *(;|$)", re.IGNORECASE)
+QUOTING = frozenset({"uuid_parsing", "union_tag_invalid"})
+"""Faults whose message would repeat something of what was sent."""
+QUALITY = re.compile(r"^q=([01](?:\.[0-9]{0,3})?)$")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -74,12 +82,18 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        needed = frozenset(_scopes_of(self.dependant))
+        takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
 
         async def handle(request: Request) -> Response:
             request = _StrictRequest(request.scope, request.receive)
+            if takes_json and not JSON_TYPE.match(request.headers.get("content-type", "")) and await request.body():
+                raise UnsupportedMedia("This operation takes application/json.")
             try:
                 response = await handler(request)
             except Replay as replay:
+                for scope in needed - replay.subject.scopes:
+                    raise InsufficientScope(scope) from None  # the caller has less now than when it was answered
                 return replay.response
             claim = getattr(request.state, "idempotency", None)
             if claim is not None:
@@ -87,6 +101,12 @@ class _Route(APIRoute):
             return response
 
         return handle
+
+
+def _scopes_of(dependant: Dependant) -> Iterator[str]:
+    yield from dependant.own_oauth_scopes or []
+    for each in dependant.dependencies:
+        yield from _scopes_of(each)
 
 
 def router(*, tags: list[str]) -> APIRouter:
@@ -131,11 +151,11 @@ def create_app(
     app.state.refused = refused
     for each in (*routers, feed.router):
         app.include_router(each)
-    for error in (Problem, HTTPException, RequestValidationError, *DATABASE_ERRORS, Exception):
+    for error in (Problem, HTTPException, RequestValidationError, *DATABASE_ERRORS):
         app.add_exception_handler(error, answer_problem)
     app.router.routes.extend(_health())
     limit = settings.max_body if settings else 1 << 20
-    app.add_middleware(Edge, limit=limit, limits=body_limits or {})
+    app.add_middleware(Edge, limit=limit, limits=body_limits or {}, answer=answer_problem)
     return app
 
 
@@ -144,7 +164,7 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
     async def run(app: FastAPI) -> AsyncIterator[None]:
         key = SigningKey.read(settings.signing_key_file)
         app.state.part, app.state.settings, app.state.clock, app.state.signing_key = part, settings, clock, key
-        app.state.idempotency_secret = key.derive("idempotency")
+        app.state.idempotency_secret, app.state.cursor_secret = key.derive("idempotency"), key.derive("cursors")
         app.state.database = Database(settings)
         app.state.peers = Peers(part, key, settings.common, clock)
         app.state.verifier = Verifier(settings.common.issuer, part, app.state.peers.keys, clock)
@@ -185,16 +205,28 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     if problem.refusal and not problem.recorded and subject is not None:
         try:
             await record_refusal(request, problem, subject)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  # whatever kept it from being recorded, the answer is the same
             if not unreachable(failure):
-                raise
+                telemetry.log().error("refusal-not-recorded", route=_operation(request), exc_info=failure)
             problem = AuditUnavailable("The refusal could not be recorded.")
     if problem.status >= 500 and not isinstance(problem, Unavailable):
         telemetry.log().error("unhandled", route=_operation(request), exc_info=error)
-    chinese = request.headers.get("accept-language", "").lower().startswith("zh")
+    chinese = _reads_chinese(request.headers.get("accept-language", ""))
     document = problem.document(chinese=chinese, instance=request.scope.get("path"))
     headers = problem.headers | {"Cache-Control": "no-store"}
     return Response(orjson.dumps(document, default=str), problem.status, headers, media_type=PROBLEM_TYPE)
+
+
+def _reads_chinese(accepted: str) -> bool:
+    """Whether Chinese is preferred to English (RFC 9110, 12.5.4); what cannot be read prefers nothing."""
+    best = {"zh": 0.0, "en": 0.0}
+    for each in accepted.split(",")[:20]:
+        tag, _, weight = each.strip().lower().partition(";")
+        language = tag.strip().split("-")[0]
+        found = QUALITY.match(weight.strip())
+        if language in best and (found or not weight):
+            best[language] = max(best[language], float(found[1]) if found else 1.0)
+    return best["zh"] > best["en"]
 
 
 def as_problem(error: Exception) -> Problem:
@@ -212,13 +244,14 @@ def as_problem(error: Exception) -> Problem:
         problem.headers.update(error.headers or {})
         return problem
     if unreachable(error):
-        return Unavailable("The part's database does not answer now; nothing was changed.")
+        return Unavailable("The part's database does not answer now; repeat with the same Idempotency-Key.")
     return Problem()
 
 
 def _fault(error: dict[str, Any]) -> Fault:
     place = [str(step).replace("~", "~0").replace("/", "~1") for step in error["loc"]]
-    return Fault(pointer="/" + "/".join(place), code=error["type"], detail=error["msg"])
+    detail = error["msg"] if error["type"] not in QUOTING else "The value is not of the kind that is needed."
+    return Fault(pointer="/" + "/".join(place), code=error["type"], detail=detail)
 
 
 def _operation(request: Request) -> str:

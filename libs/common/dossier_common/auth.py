@@ -4,13 +4,17 @@ Calls through the gateway carry a `Txn-Token` for this part; calls of other part
 audience is this part. A person's access token, whose audience is the gateway, is neither.
 """
 
+import asyncio
+import math
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any, cast
 from uuid import UUID
 
 import httpx
+import orjson
 from cachetools import LRUCache
 from fastapi import Request, Security
 from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowClientCredentials, OAuthFlows
@@ -24,6 +28,7 @@ from dossier_common.clock import Clock
 from dossier_common.identity import RoleIn, Subject
 from dossier_common.problems import InsufficientScope, Unauthenticated, UpstreamUnavailable
 from dossier_common.scopes import SERVICE_ONLY, Scope
+from dossier_common.topology import PARTS
 
 ALGORITHM = "Ed25519"
 TXN_TYPE = "txntoken+jwt"
@@ -40,7 +45,8 @@ class Verifier:
     def __init__(self, issuer: str, audience: str, fetch: FetchKeys, clock: Clock) -> None:
         self._issuer, self._audience, self._fetch, self._clock = issuer, audience, fetch, clock
         self._keys: KeySet | None = None
-        self._fetched = 0.0
+        self._asked = float("-inf")
+        self._asking = asyncio.Lock()
         self._seen: LRUCache[tuple[str, str], tuple[Subject, float]] = LRUCache(4096)
 
     async def verify(self, token: str, token_type: str) -> Subject:
@@ -55,8 +61,10 @@ class Verifier:
         return cached[0]
 
     async def _claims(self, token: str, token_type: str) -> dict[str, Any]:
+        kid = _kid(token)
+        keys = await self._keys_for(kid)
         try:
-            decoded = await self._decode(token)
+            decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise Unauthenticated("The token cannot be verified.") from error
         header, claims = decoded.header, decoded.claims
@@ -67,36 +75,54 @@ class Verifier:
             raise Unauthenticated("This is another type of token.")
         if claims.get("iss") != self._issuer or self._audience not in audiences:
             raise Unauthenticated("The token is not meant for this part.")
-        if not isinstance(claims.get("exp"), int | float) or not isinstance(claims.get("iat"), int | float):
+        term = (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0))
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in term):
             raise Unauthenticated("The token has no term.")
         if claims["iat"] > now + LEEWAY or claims.get("nbf", 0) > now + LEEWAY:
             raise Unauthenticated("The token is not valid yet.")
         return claims
 
-    async def _decode(self, token: str) -> jwt.Token:
+    async def _keys_for(self, kid: str) -> KeySet:
+        """Keys that hold this one, if the gateway has it; asked for once at a time, and not again within seconds."""
+        keys = self._keys
+        if keys is not None and _holds(keys, kid):
+            return keys
+        async with self._asking:
+            if (self._keys is None or not _holds(self._keys, kid)) and time.monotonic() - self._asked >= REFETCH_AFTER:
+                self._asked = time.monotonic()
+                try:
+                    self._keys = await self._fetch()
+                except (httpx.HTTPError, OSError, JoseError, ValueError, TypeError, KeyError) as error:
+                    raise UpstreamUnavailable("The gateway's keys cannot be had.") from error
         if self._keys is None:
-            await self._refresh()
-        try:
-            return jwt.decode(token, cast("KeySet", self._keys), algorithms=[ALGORITHM])
-        except (JoseError, ValueError):
-            if time.monotonic() - self._fetched < REFETCH_AFTER:
-                raise
-        await self._refresh()
-        return jwt.decode(token, cast("KeySet", self._keys), algorithms=[ALGORITHM])
+            raise UpstreamUnavailable("The gateway's keys cannot be had.")
+        return self._keys
 
-    async def _refresh(self) -> None:
-        try:
-            self._keys = await self._fetch()
-        except (httpx.HTTPError, OSError) as error:
-            raise UpstreamUnavailable("The gateway's keys cannot be had.") from error
-        self._fetched = time.monotonic()
+
+def _holds(keys: KeySet, kid: str) -> bool:
+    return any(key.kid == kid for key in keys.keys)
+
+
+def _kid(token: str) -> str:
+    """The key that the token names, by its header; `jku`, `jwk` and `x5u` are never followed."""
+    try:
+        encoded = token.split(".", 1)[0].encode("ascii")
+        kid = orjson.loads(urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))["kid"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Unauthenticated("The token cannot be verified.") from error
+    if not isinstance(kid, str):
+        raise Unauthenticated("The token cannot be verified.")
+    return kid
 
 
 def _subject(claims: dict[str, Any], token_type: str) -> Subject:
     try:
         scopes = frozenset(str(claims.get("scope", "")).split())
         if token_type == ACCESS_TYPE:
-            return Subject(client=str(claims["client_id"]), scopes=scopes, service=str(claims["client_id"]))
+            part = claims["client_id"]
+            if part not in PARTS or claims.get("sub") != part or claims.get("person"):
+                raise Unauthenticated("Only a part of Dossier calls another part directly.")
+            return Subject(client=part, scopes=scopes, service=part)
         tctx, rctx = claims.get("tctx", {}), claims.get("rctx", {})
         person = claims.get("person")
         return Subject(

@@ -2,28 +2,32 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dossier_common.ids import new_id
-from dossier_common.problems import Malformed, Problem, TooLarge, Unavailable
+from dossier_common.problems import Malformed, TooLarge, Unavailable
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 SECONDS = 30.0
+
+Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 
 class Edge:
     """ASGI middleware: `X-Request-Id`, the limit of the body, the limit of the time, no NUL in an address.
 
-    `limits` gives other body limits by path.
+    `limits` gives other body limits by path. `answer` makes the answer of whatever no handler took, so that a server
+    error too has its request id, and its message stays out of the server's own log.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int, limits: Mapping[str, int]) -> None:
-        self._app, self._limit, self._limits = app, limit, dict(limits)
+    def __init__(self, app: ASGIApp, *, limit: int, limits: Mapping[str, int], answer: Answer) -> None:
+        self._app, self._limit, self._limits, self._answer = app, limit, dict(limits), answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers with a problem."""
@@ -48,11 +52,12 @@ class Edge:
             self._check(scope, headers)
             async with asyncio.timeout(SECONDS):
                 await self._app(scope, self._limited(scope, receive), sending)
-        except (Problem, TimeoutError) as error:
+        except Exception as error:
             if started:
                 raise
-            late = Unavailable("The request took too long; whether it was done can be asked with its Idempotency-Key.")
-            await _answer(error if isinstance(error, Problem) else late, sending)
+            answer = await self._answer(Request(scope), _late() if isinstance(error, TimeoutError) else error)
+            answer.headers["Connection"] = "close"  # what is left of the body is not read
+            await answer(scope, receive, sending)
 
     def _limit_of(self, scope: Scope) -> int:
         return self._limits.get(scope["path"], self._limit)
@@ -79,17 +84,9 @@ class Edge:
         return receiving
 
 
+def _late() -> Unavailable:
+    return Unavailable("The request took too long; whether it was done can be asked with its Idempotency-Key.")
+
+
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"This operation takes at most {limit} bytes.")
-
-
-async def _answer(problem: Problem, send: Send) -> None:
-    body = orjson.dumps(problem.document())
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -7,6 +7,7 @@ keyed digest is kept, of the answer its sealed bytes (invariant 7); the secret i
 import hashlib
 import hmac
 import secrets
+from base64 import b64decode, b64encode
 from datetime import datetime, timedelta
 
 import orjson
@@ -17,19 +18,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import auth, tables
-from dossier_common.problems import IdempotencyConflict, Malformed
+from dossier_common.identity import Subject
+from dossier_common.problems import IdempotencyConflict, Malformed, Unavailable
 
 KEEP = timedelta(hours=24)
 MAX_KEY = 200
-_HEADERS = ("content-type", "location", "etag")
+_NOT_KEPT = frozenset({"content-length", "set-cookie"})
 
 
 class Replay(Exception):
     """Carries the kept answer out of the dependency."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, subject: Subject) -> None:
         super().__init__("replay")
-        self.response = response
+        self.response, self.subject = response, subject
 
 
 class Claim:
@@ -41,8 +43,8 @@ class Claim:
     async def keep(self, response: Response) -> None:
         """Keeps the answer, in the same transaction as the work."""
         kept = {
-            "headers": {name: response.headers[name] for name in _HEADERS if name in response.headers},
-            "body": bytes(response.body).decode(),
+            "headers": {name: value for name, value in response.headers.items() if name not in _NOT_KEPT},
+            "body": b64encode(bytes(response.body)).decode(),
         }
         await self._session.execute(
             update(tables.idempotency_keys)
@@ -80,12 +82,14 @@ async def claim(session: AsyncSession, request: Request) -> None:
                     table.c.caller == subject.known_as, table.c.key == key
                 )
             )
-        ).one()
+        ).one_or_none()
+        if found is None or found.answer is None:
+            raise Unavailable("The first request with this key is not answered yet.")
         if not hmac.compare_digest(found.digest, digest):
             raise IdempotencyConflict("The key was used for another path or body.")
         kept = orjson.loads(_open(secret, found.answer))
         headers = kept["headers"] | {"idempotent-replayed": "true"}
-        raise Replay(Response(kept["body"], found.status, headers))
+        raise Replay(Response(b64decode(kept["body"]), found.status, headers), subject)
     request.state.idempotency = Claim(session, secret, subject.known_as, key)
 
 

@@ -32,7 +32,10 @@ from dossier_common.wire import read_message, read_page
 FETCH = 256
 FETCH_SECONDS = 1.0
 SILENCE = 10.0
+STALE = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
+LINGER_SECONDS = 0.02
+"""After a fetch that was not full: a transaction for a handful of events costs more than they do."""
 PENDING_LIMIT = 4 * FETCH
 
 E = TypeVar("E", bound=Event)
@@ -144,8 +147,7 @@ class Consumer:
         self._unread = None
 
     async def _pull_page(self) -> bool:
-        async with self._database.session() as session:
-            cursor = await read_cursor(session, self._producer)
+        cursor = await self._cursor()
         answer = await self._peers.get(
             self._producer, "/internal/v1/feed", Scope.EVENTS_PULL, epoch=cursor.epoch, after=cursor.seq
         )
@@ -156,6 +158,10 @@ class Consumer:
             return False
         await self.take(events, head)
         return True
+
+    async def _cursor(self) -> "Cursor":
+        async with self._database.session() as session:
+            return await read_cursor(session, self._producer)
 
     async def _follow(self, silence: float = SILENCE) -> None:
         if not self._nats.is_connected:
@@ -175,10 +181,9 @@ class Consumer:
 
     async def _fetch(self, subscription: JetStreamContext.PullSubscription, silence: float) -> None:
         pending: dict[int, _Message] = {}
-        async with self._database.session() as session:
-            cursor = await read_cursor(session, self._producer)
+        cursor = await self._cursor()
         loop = asyncio.get_running_loop()
-        heard = loop.time()
+        heard = fresh = loop.time()
         while loop.time() - heard < silence:
             try:
                 messages = await subscription.fetch(FETCH, timeout=FETCH_SECONDS)
@@ -199,11 +204,17 @@ class Consumer:
                 cursor = await self._take([each.event for each in batch], last.head)
                 await last.message.ack()
                 pending = {seq: each for seq, each in pending.items() if seq > cursor.seq}
-            elif not pending:  # delivered once more
+                fresh = loop.time()
+            elif not pending:  # known already
                 await messages[-1].ack()
+                if loop.time() - fresh > STALE:  # what is new waits behind what is old
+                    await self.catch_up()
+                    fresh, cursor = loop.time(), await self._cursor()
             elif cursor.seq + 1 not in pending or len(pending) > PENDING_LIMIT:
                 raise ChainBroken(f"{self._producer}: a gap after {cursor.epoch}/{cursor.seq}")
             self._unread = None
+            if len(messages) < FETCH:
+                await asyncio.sleep(LINGER_SECONDS)
 
     def _ensure_same_epoch(self, event: Numbered, cursor: "Cursor") -> None:
         """An epoch is left by the feed alone, which first gives all that the old one still has."""

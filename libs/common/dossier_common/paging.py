@@ -1,5 +1,6 @@
 """Cursor pages: `?limit=` (1–200, default 50), an opaque `cursor`, and `Link: <…>; rel="next"` (RFC 8288)."""
 
+import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -8,6 +9,8 @@ import orjson
 from fastapi import Depends, Query, Request, Response
 
 from dossier_common.problems import Malformed
+
+_MARK = 12
 
 
 class Page:
@@ -18,28 +21,37 @@ class Page:
         self._request, self._response = request, response
         self.after: list[Any] | None = None
         if cursor is not None:
-            try:
-                padded = cursor + "=" * (-len(cursor) % 4)
-                after = orjson.loads(urlsafe_b64decode(padded.encode("ascii")))
-            except ValueError as error:
-                raise Malformed("The cursor is none that was handed out.") from error
-            if not isinstance(after, list) or not all(isinstance(key, str | int) for key in after):
-                raise Malformed("The cursor is none that was handed out.")
-            self.after = after
+            self.after = self._opened(cursor)
 
     def more(self, *keys: str | int) -> None:
         """Says that there is a next page, which starts after these keys."""
-        cursor = urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
+        plain = orjson.dumps(keys)
+        cursor = urlsafe_b64encode(self._mark(plain) + plain).decode().rstrip("=")
         asked = [(k, v) for k, v in self._request.query_params.multi_items() if k not in {"cursor", "limit"}]
         query = urlencode([*asked, ("limit", str(self.limit)), ("cursor", cursor)])
         self._response.headers["Link"] = f'<{self._request.url.path}?{query}>; rel="next"'
+
+    def _opened(self, cursor: str) -> list[Any]:
+        try:
+            raw = urlsafe_b64decode((cursor + "=" * (-len(cursor) % 4)).encode("ascii"))
+        except ValueError as error:
+            raise Malformed("The cursor is none that was handed out.") from error
+        if not hmac.compare_digest(self._mark(raw[_MARK:]), raw[:_MARK]):
+            raise Malformed("The cursor is none that was handed out.")
+        after: list[Any] = orjson.loads(raw[_MARK:])
+        return after
+
+    def _mark(self, plain: bytes) -> bytes:
+        """What only this part can have put before the keys of this list, so that nobody else makes a cursor."""
+        secret: bytes = self._request.app.state.cursor_secret
+        return hmac.digest(secret, self._request.url.path.encode() + b"\0" + plain, "sha256")[:_MARK]
 
 
 def _page(
     request: Request,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=400)] = None,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
 ) -> Page:
     return Page(request, response, limit, cursor)
 

@@ -94,8 +94,8 @@ class Peers:
             )
             answer.raise_for_status()
             body = answer.json()
-        except httpx.HTTPError as error:
+            token, term = str(body["access_token"]), int(body["expires_in"])
+        except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
             raise UpstreamUnavailable("The gateway issues no token now.") from error
-        token = str(body["access_token"])
-        self._tokens[part, scope] = (token, time.monotonic() + max(1, int(body["expires_in"]) - RENEW_BEFORE))
+        self._tokens[part, scope] = (token, time.monotonic() + max(1, term - RENEW_BEFORE))
         return token

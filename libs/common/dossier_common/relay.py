@@ -29,6 +29,8 @@ from dossier_common.wire import message
 LOCK = 0x0D0551E5
 BATCH = 256
 IDLE_SECONDS = 1.0
+LINGER_SECONDS = 0.01
+"""After a batch that was not full: the first event goes at once, those behind it gather."""
 KNOWN_MESSAGE = 10201
 
 Deliver = Callable[[Sequence[Numbered], Head], Awaitable[None]]
@@ -164,8 +166,10 @@ class Relay:
                 numbered = await self._number(connection)
             if numbered:
                 self._numbered.set()
-            else:
+            if numbered == 0:
                 await _set_within(self._woken, IDLE_SECONDS)
+            elif numbered < BATCH:
+                await asyncio.sleep(LINGER_SECONDS)
 
     async def _keep_delivering(self, connection: asyncpg.Connection) -> None:
         waiting = 0.05
@@ -202,10 +206,10 @@ class Relay:
             if confirmed is not None:
                 await self._prune(connection, confirmed)
 
-    async def _number(self, connection: asyncpg.Connection) -> bool:
+    async def _number(self, connection: asyncpg.Connection) -> int:
         rows = await connection.fetch(_UNNUMBERED, BATCH)
         if not rows:
-            return False
+            return 0
         async with connection.transaction():
             state = await connection.fetchrow(_READ_STATE)
             assert state is not None
@@ -230,7 +234,7 @@ class Relay:
             if done != f"UPDATE {len(batch)}" or moved != "UPDATE 1":
                 raise RuntimeError("another relay numbers beside this one")
             await connection.execute(_HEAD, epoch, seq, prev, head.signature)
-        return True
+        return len(batch)
 
     async def _next_batch(self, connection: asyncpg.Connection) -> tuple[list[Numbered], Head] | None:
         state = await connection.fetchrow(_READ_STATE)

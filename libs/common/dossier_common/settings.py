@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field, PositiveInt, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class CommonSettings(BaseSettings):
@@ -73,9 +73,27 @@ def load(cls: type[S]) -> S:
         for secret in (settings.database_password_file, settings.signing_key_file, settings.nats_password_file):
             if secret is not None:
                 secret.read_bytes()
+        _ensure_json(settings.common)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        prefix = (CommonSettings if error.title == CommonSettings.__name__ else cls).model_config.get("env_prefix", "")
+        faults = "; ".join(f"{_name(prefix, e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         raise SystemExit(f"{cls.__module__}: settings are not valid: {faults}") from error
+    except SettingsError as error:
+        raise SystemExit(f"{cls.__module__}: settings are not valid: {error}") from error
     except OSError as error:
         raise SystemExit(f"{cls.__module__}: cannot read {error.filename}: {error.strerror}") from error
     return settings
+
+
+def _ensure_json(common: CommonSettings) -> None:
+    for path in (common.peers_file, common.producer_keys_file):
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise SystemExit(f"{path.name}: not JSON") from error
+        if not isinstance(content, dict):
+            raise SystemExit(f"{path.name}: not a JSON object")
+
+
+def _name(prefix: str, place: tuple[int | str, ...]) -> str:
+    return (prefix + ".".join(map(str, place))).upper()

@@ -151,6 +151,10 @@ class Policy(Item):
             "roles": by_id(self.roles),
             "retention": by_id(self.retention),
             "qualifications": by_id(self.qualifications),
+            "qualifications_for": {
+                scope: tuple(item for item in self.qualifications if scope in expand(item.required_for))
+                for scope in Scope
+            },
             "forms": {(form.customer, name): form for form in self.forms for name in form.classes},
             "conflicts": {
                 conflict.id: (conflict, [expand(patterns) for patterns in conflict.between])
@@ -262,7 +266,8 @@ class Policy(Item):
 
     def qualifications_for(self, scope: str) -> tuple[Qualification, ...]:
         """What a person needs before he uses the scope."""
-        return tuple(item for item in self.qualifications if scope in expand(item.required_for))
+        found: tuple[Qualification, ...] = self._tables["qualifications_for"].get(scope, ())
+        return found
 
 
 def _two_of(sets: Iterable[frozenset[Scope]], held: frozenset[str]) -> bool:
