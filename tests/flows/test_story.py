@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from io import StringIO
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.console import Console
 from dossier_local import customer_files, story, story_access, story_disposal
 from dossier_local.client import Answer, connected
 from dossier_local.launched import RunningStack
+from dossier_local.stack import Stack
 from dossier_local.telling import Case, Otherwise, Telling
 
 SEED = 2026
@@ -119,3 +122,20 @@ def test_what_goes_otherwise_than_told_is_named(
         Otherwise, match=rf"Step 4 She reads: .* li\.na .* grant-exhausted, but GET /x answered {status}"
     ):
         other.judge("li.na", "GET", "/x", Answer("GET /x", status, body, {}), "grant-exhausted")
+
+
+@pytest.mark.parametrize("otherwise", [False, True])
+async def test_the_demo_ends_with_0_only_when_every_step_went_as_told(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, otherwise: bool
+) -> None:
+    async def step(telling: Telling, _case: Case) -> None:
+        telling.begin(9, "A step", "一步")
+        telling.check(that=not otherwise, what="it goes well")
+
+    monkeypatch.setattr(story, "STEPS", (step,))
+    running = SimpleNamespace(
+        state=stack.state, base_url=stack.base_url, say=lambda _line: None, write_demo=lambda _demo: None
+    )
+    assert await story.run(cast("Stack", running)) == int(otherwise)
+    said = "Step 9 A step: it was told that it goes well, and it is not so." if otherwise else "went as told"
+    assert said in capsys.readouterr().out

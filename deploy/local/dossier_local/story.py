@@ -15,7 +15,7 @@ from dossier_local import customer_files, organisation, story_access, story_disp
 from dossier_local.client import connected
 from dossier_local.customer_files import Sheet
 from dossier_local.customers import PERSON, Row
-from dossier_local.people import AUDITOR, PEOPLE
+from dossier_local.people import ADMINISTRATOR, AUDITOR
 from dossier_local.stack import Stack
 from dossier_local.state import LauncherError
 from dossier_local.telling import Case, Otherwise, Telling
@@ -30,6 +30,11 @@ STEPS: Final[tuple[Step, ...]] = (
     story_disposal.hold_back,
     story_disposal.destroy,
     story_disposal.read_no_more,
+)
+CAST: Final = (
+    *(story_access.CLERK, story_access.EMPLOYEE, story_access.HEAD, story_access.OTHER_HEAD),
+    *(story_access.MANAGER, story_access.SUPERVISOR, ADMINISTRATOR, AUDITOR),
+    *(story_disposal.COMPLIANCE, story_disposal.EXECUTOR, story_disposal.WITNESS),
 )
 LONG_ENDED: Final = date(2020, 1, 1)
 WIDTH: Final = 120
@@ -47,7 +52,7 @@ async def run(stack: Stack) -> int:
         telling = Telling(console, client, demo)
         case = a_case(customer_files.sheet())
         try:
-            await asyncio.gather(*(client.as_(person.username).token() for person in PEOPLE))
+            await asyncio.gather(*(client.as_(name).token() for name in CAST))
             for step in STEPS:
                 await step(telling, case)
             await summarise(telling, time.monotonic() - began)
