@@ -28,7 +28,7 @@ install:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Dossier needs Python 3.11 or newer: install it, or name it with PYTHON=/path/to/python3."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Dossier needs Python 3.11 or newer, and $(PYTHON) is older: name another with PYTHON=/path/to/python3."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) comes without venv or ensurepip: install them (on Debian and Ubuntu: apt install python3-venv)."; exit 1; }
-	@echo "Installing into $(VENV) …"
+	@echo "Installing into $(VENV) …" >&2
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@set -e; wheels=$$(mktemp -d); trap 'rm -rf "$$wheels"' EXIT; \
 	awk -v folder="$$wheels" '/^[A-Za-z0-9]/ {half = 1 - half} {print > (folder "/half" half)}' requirements.lock; \

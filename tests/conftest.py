@@ -14,12 +14,15 @@ from dossier_local.launched import RunningStack, launched
 __all__ = ["RunningStack"]
 
 
+STACK_FOLDERS = frozenset({"docs", "flows", "faults"})
+
+
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Each file goes to one worker, and all that use the full stack go to the same, so that it is started once."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
-        return "stack" if path.stem.endswith("_stack") or {"flows", "faults"}.intersection(path.parts) else str(path)
+        return "stack" if path.stem.endswith("_stack") or STACK_FOLDERS.intersection(path.parts) else str(path)
 
 
 @pytest.hookimpl(optionalhook=True)

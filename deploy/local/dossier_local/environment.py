@@ -1,5 +1,6 @@
 """What each part finds in its environment: addresses, and names of files with secrets."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,3 +70,10 @@ class Environment:
             | {f"DOSSIER_{name}": str(value) for name, value in common.items()}
             | {f"DOSSIER_{part.upper()}_{name}": str(value) for name, value in own.items()}
         )
+
+
+def of_running(state: State) -> Environment:
+    """The environment of the stack that runs from this folder. Raises LauncherError when none does."""
+    gateway = state.ready()["ports"]["gateway"]
+    ports: dict[str, int] = json.loads((state.run / "ports.json").read_text())
+    return Environment(state, Postgres(state), Broker(state, ports["nats"]), ports | {"gateway": gateway})

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Runs Dossier on this machine, with its own PostgreSQL and NATS.",
 )
 console = Console(highlight=False)
+NAME: Final = "python -m dossier_local"
 
 
 def say(line: str) -> None:
@@ -136,6 +137,41 @@ def openapi(
         raise LauncherError(f"docs/api is not what the endpoints declare ({', '.join(old)}): run `make openapi`.")
 
 
+@app.command()
+def tables(
+    *, check: Annotated[bool, typer.Option("--check", help="Only compare; 1 when a table is old")] = False
+) -> None:
+    """Writes the tables of docs/ that are made from the code: settings, problems, faults of spreadsheet rows."""
+    reference = importlib.import_module("dossier_local.reference")
+    if not check:
+        reference.write()
+        return
+    old = reference.differing()
+    if old:
+        raise LauncherError(f"Tables of docs/ are not what the code says ({', '.join(old)}): run `{NAME} tables`.")
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def env(
+    part: Annotated[str, typer.Argument(help="Part whose environment it gets")],
+    command: Annotated[list[str], typer.Argument(help="Command with its arguments")],
+    *,
+    migrator: Annotated[bool, typer.Option("--migrator", help="With DOSSIER_MIGRATOR_URL too")] = False,
+) -> None:
+    """Runs an operator's command with the environment of a part of the running stack."""
+    from dossier_local.environment import of_running  # noqa: PLC0415  # most commands need no server
+
+    if part not in PARTS:
+        raise LauncherError(f"There is no part {part}. There are: {', '.join(PARTS)}.")
+    environment = of_running(State.chosen())
+    url = environment.postgres.url(part, "migrator", scheme="postgresql+asyncpg", password=True) if migrator else None
+    variables = environment.of(part) | ({"DOSSIER_MIGRATOR_URL": url} if url else {})
+    try:
+        os.execvpe(command[0], command, variables)  # noqa: S606  # the operator's own command
+    except OSError as error:
+        raise LauncherError(f"{command[0]} cannot be run: {error.strerror}.") from error
+
+
 @app.command("check-migrations")
 def check_migrations() -> None:
     """Migrates empty databases and checks that the models of no part ask for another migration (alembic check)."""
@@ -186,7 +222,7 @@ def _detached(*, bare: bool) -> None:
 def run() -> None:
     """Runs a command; what the person at the terminal has to know is said in one sentence, with status 1."""
     try:
-        app(prog_name="python -m dossier_local")
+        app(prog_name=NAME)
     except LauncherError as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
