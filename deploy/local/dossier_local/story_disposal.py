@@ -156,7 +156,8 @@ async def _show_events(telling: Telling, case: Case) -> None:
     telling.table(table)
     types = {event["type"] for event in events}
     told = {
-        *("records.v1.record.registered", "records.v1.record.viewed", "approvals.v1.grant.issued"),
+        *("records.v1.record.registered", "records.v1.record.viewed"),
+        *("approvals.v1.request.created", "approvals.v1.step.decided", "approvals.v1.grant.issued"),
         *(
             "records.v1.copy.issued",
             "records.v1.copy.returned",

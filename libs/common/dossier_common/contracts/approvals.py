@@ -51,6 +51,7 @@ class StepDecided(Event):
     verdict: str
     decider_account: UUID
     decider_person: UUID
+    records: tuple[UUID, ...] = ()
 
 
 class StepEscalated(Event):

@@ -64,6 +64,7 @@ async def decide_task(
         verdict=verdict.value,
         decider_account=account,
         decider_person=person,
+        records=tuple(each.record for each in loaded.records),
     )
     await outbox.add(session, decided, by=by, at=now)
     await _move(session, loaded, after, move, by, now)
