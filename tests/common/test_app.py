@@ -390,7 +390,7 @@ async def test_pages_follow_each_other_to_the_end(http: httpx.AsyncClient, perso
     assert following is None
 
 
-CURSORS = ["x", "", "W10", "WyJ4Il0", "////", "é", "A" * 999, "%F0%9F%98%80", "W10=", "bnVsbA", "eyJhIjoxfQ"]
+CURSORS = ["x", "", "W10", "WyJ4Il0", "////", "é", "A" * 399, "%F0%9F%98%80", "W10=", "bnVsbA", "eyJhIjoxfQ"]
 
 
 @pytest.mark.parametrize("cursor", CURSORS)

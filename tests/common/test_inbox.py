@@ -119,6 +119,31 @@ async def test_lost_stream_is_replaced_by_the_feed(line: Line) -> None:
 
 
 @pytest.mark.invariant(2)
+async def test_silence_sends_the_follower_to_the_feed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dossier_common.inbox.SILENCE", 0.5)
+    async with running(line.consumer().run()):
+        await asyncio.sleep(0.2)
+        await numbered_only(line, 3)  # and never published
+        await line.has_seen(3)
+        await numbered_only(line, 2)
+        await line.has_seen(5)
+
+
+@pytest.mark.invariant(2)
+async def test_old_messages_do_not_hold_up_new_ones(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"STALE": 0.0, "FETCH": 1, "SILENCE": 1000.0}.items():
+        monkeypatch.setattr(f"dossier_common.inbox.{name}", value)
+    async with running(line.relay().run()):
+        await line.emit(500)
+        await line.published()
+    await line.consumer().catch_up()
+    async with running(line.consumer().run()):
+        await asyncio.sleep(0.1)
+        await numbered_only(line, 3)  # and never published
+        await line.has_seen(503)
+
+
+@pytest.mark.invariant(2)
 async def test_nats_itself_may_be_away_from_the_start(line: Line) -> None:
     broker, processes = line.cluster.broker, line.cluster.processes
     processes["nats"].stop()

@@ -114,7 +114,7 @@ class Consumer:
             try:
                 await self.catch_up()
                 await self._skip_unread()
-                await self._follow()
+                await self._follow(SILENCE)
                 waiting = FIRST_WAIT
             except UpstreamUnavailable as error:
                 self._report("feed-unavailable", error)
@@ -134,7 +134,7 @@ class Consumer:
 
     async def _follow_without_feed(self, waiting: float) -> float:
         try:
-            await self._follow(silence=waiting)
+            await self._follow(waiting)
         except (NatsError, ChainBroken, OSError) as error:
             self._report("stream-left", error)
             await asyncio.sleep(waiting)
@@ -163,7 +163,7 @@ class Consumer:
         async with self._database.session() as session:
             return await read_cursor(session, self._producer)
 
-    async def _follow(self, silence: float = SILENCE) -> None:
+    async def _follow(self, silence: float) -> None:
         if not self._nats.is_connected:
             await asyncio.sleep(0.5)
             return
@@ -185,13 +185,10 @@ class Consumer:
         loop = asyncio.get_running_loop()
         heard = fresh = loop.time()
         while loop.time() - heard < silence:
-            try:
-                messages = await subscription.fetch(FETCH, timeout=FETCH_SECONDS)
-            except TimeoutError:  # the client raises its own, and the plain one when the time is over before it asks
+            messages = await _fetched(subscription)
+            if not messages:  # an empty stream is silence too: what it should hold may have been lost with it
                 continue
             heard = loop.time()
-            if not messages:  # the server ended the request in time: nothing was there
-                continue
             self._unread = messages[-1]
             for each in messages:
                 event, head = read_message(each.data)
@@ -251,6 +248,14 @@ class Consumer:
         values = {"epoch": cursor.epoch, "seq": cursor.seq, "hash": cursor.hash, "applied_at": self._clock.now()}
         await session.execute(insert(tables.cursors).values(producer=self._producer, **values).on_conflict_do_nothing())
         return await read_cursor(session, self._producer, lock=True)
+
+
+async def _fetched(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    """What has come; nothing when there is nothing, whether the server says so or not."""
+    try:
+        return await subscription.fetch(FETCH, timeout=FETCH_SECONDS)
+    except TimeoutError:  # the client raises its own, and the plain one when the time is over before it asks
+        return []
 
 
 @dataclass(frozen=True, slots=True)

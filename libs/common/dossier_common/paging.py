@@ -51,7 +51,7 @@ def _page(
     request: Request,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> Page:
     return Page(request, response, limit, cursor)
 
