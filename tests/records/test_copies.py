@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from tests.records.world import Who, World, slug
 
+from dossier_common.contracts.approvals import GrantRevoked
 from dossier_common.ids import new_id
 
 
@@ -167,3 +168,14 @@ async def test_a_person_lists_his_own_copies_and_an_application_none(world: Worl
     assert app.json() == {"items": []}
     one_copy = await world.http.get(f"/v1/copies/{copies[0]['id']}", headers=world.application("records:copy"))
     assert one_copy.status_code == 404
+
+
+async def test_a_copy_is_rendered_only_while_its_grant_holds(world: World) -> None:
+    record = await world.register()
+    copy = await issued(world, record, world.colleague, uses=1)
+    path = f"/v1/copies/{copy['id']}/content"
+    assert (await world.get(path, world.colleague)).status_code == 200
+    await world.tell(GrantRevoked(grant=UUID(copy["grant"])))
+    refused = await world.get(path, world.colleague)
+    assert (refused.status_code, slug(refused)) == (403, "grant-required")
+    assert len(await world.events("records.v1.copy.rendered")) == 1

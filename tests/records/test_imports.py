@@ -289,3 +289,15 @@ async def test_the_same_upload_under_one_key_is_one_import(world: World) -> None
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].json() == answers[1].json()
     assert await world.owner.fetchval("SELECT count(*) FROM imports") == 1
+
+
+async def test_a_file_that_nobody_foresaw_fails_and_blocks_no_other(world: World) -> None:
+    first = await world.import_(customer_files.files(SMALL)["customers-utf8.csv"], CSV)
+    second = await world.import_(customer_files.files(SMALL)["customers-utf8.csv"], CSV)
+    with patch.object(imports, "_judge", side_effect=RuntimeError("unforeseen")):
+        assert await world.work_off()
+    assert await world.work_off()
+    assert not await world.work_off()
+    failed, done = await report(world, first), await report(world, second)
+    assert (failed["state"], failed["reason"]) == ("failed", "unexpected")
+    assert (done["state"], done["accepted"], done["refused"]) == ("done", 60, 6)

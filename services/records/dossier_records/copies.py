@@ -21,7 +21,7 @@ from dossier_common.policy import Action
 from dossier_common.problems import Hidden, NotFound
 from dossier_records import envelopes, errors, reading, refusals, repository, rules
 from dossier_records.envelopes import Sealed
-from dossier_records.models import Copy, Record
+from dossier_records.models import Copy, Grant, Record, RecordVersion
 from dossier_records.service import Desk, facts, grant_row
 
 STAMP: Final = "受控文件 CONTROLLED COPY"
@@ -53,19 +53,7 @@ async def issue(
     if grant is None and not resolved:
         raise reading.UnknownGrant
     version = await repository.version(session, record_id, record.version)
-    known = facts(record, envelopes.names(version.sealed))
-    decision = rules.decide(
-        desk.policy,
-        actor,
-        known,
-        action,
-        grant.purpose if grant else "",
-        reading.grant_facts(grant_row(grant), grant.used) if grant else None,
-        desk.clock.now(),
-        grant_named=True,
-    )
-    if not decision.allowed:
-        raise refusals.problem(desk.policy, decision, action, known)
+    decision = _decide(desk, record, version, action, grant, grant.used if grant else 0, actor)
     assert grant is not None
     assert actor.person is not None
     now = desk.clock.now()
@@ -97,16 +85,39 @@ async def issue(
     return copy
 
 
+def _decide(
+    desk: Desk, record: Record, version: RecordVersion, action: Action, grant: Grant | None, used: int, actor: Subject
+) -> rules.Decision:
+    known = facts(record, envelopes.names(version.sealed))
+    decision = rules.decide(
+        desk.policy,
+        actor,
+        known,
+        action,
+        grant.purpose if grant else "",
+        reading.grant_facts(grant_row(grant), used) if grant else None,
+        desk.clock.now(),
+        grant_named=True,
+    )
+    if not decision.allowed:
+        raise refusals.problem(desk.policy, decision, action, known)
+    return decision
+
+
 async def render(session: AsyncSession, desk: Desk, copy_id: UUID, actor: Subject) -> tuple[Copy, Sealed]:
     """Records that the content of a copy is rendered; the caller commits, and then opens what is returned.
 
-    Only the holder renders it, only while it is issued: a receipt ends it. Raises NotFound, Hidden, WrongState.
+    Only the holder renders it, only while it is issued (a receipt ends it) and while its grant covers it; the use of
+    the grant was counted when the copy was issued. Raises NotFound, Hidden, WrongState, a refusal.
     """
     copy = await held(session, copy_id, actor, lock=True)
     if copy.state != "issued":
         raise errors.WrongState(f"The copy is {copy.state}; its content was handed over.")
-    await _readable(session, copy.record_id)
+    record = await _readable(session, copy.record_id)
     version = await repository.version(session, copy.record_id, copy.version)
+    grant = await repository.grant(session, copy.grant_id)
+    assert grant is not None
+    _decide(desk, record, version, Action(copy.action), grant, grant.used - 1, actor)
     event = CopyRendered(copy_id=copy.id, record=copy.record_id, policy=desk.policy.digest)
     await outbox.add(session, event, by=actor, at=desk.clock.now())
     return copy, Sealed(version.ring, version.key_epoch, version.wrapped_key, version.sealed)

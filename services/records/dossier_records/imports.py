@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_common import outbox
+from dossier_common import outbox, telemetry
 from dossier_common.contracts.records import ImportCompleted, ImportFailed, ImportReceived
 from dossier_common.database import Database
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.problems import Fault, TooLarge, UnsupportedMedia
-from dossier_records import errors, repository, service, spreadsheets, workbooks
+from dossier_records import envelopes, errors, repository, service, spreadsheets, workbooks
 from dossier_records.faults import Fault as RowFault
 from dossier_records.faults import FaultCode, Severity
 from dossier_records.intake import ENDED_ON, IDENTIFIER, Candidate, Intake
@@ -127,14 +127,20 @@ async def work_off(database: Database, desk: Desk) -> bool:
             return False
         import_id = job.id
         assert job.sealed is not None
-        content = desk.vault.unspool(job.id, job.sealed)
         candidates: list[Candidate] | None = None
         try:
+            content = desk.vault.unspool(job.id, job.sealed)
             candidates = await asyncio.to_thread(
                 _judge, desk, content, job.media_type, job.charset, job.received_at.date()
             )
         except workbooks.UnreadableSpreadsheet as unreadable:
-            await _fail(session, desk, job, unreadable)
+            where = [f"row {unreadable.row}"] if unreadable.row else []
+            await _fail(session, desk, job, unreadable.reason.value, *where, *unreadable.places)
+        except envelopes.CannotOpen:
+            await _fail(session, desk, job, "key-lost")
+        except Exception as error:  # noqa: BLE001  # a file that nobody foresaw must not block all others
+            telemetry.log().error("import-not-judged", import_id=str(import_id), error=type(error).__name__)
+            await _fail(session, desk, job, "unexpected")
         else:
             job.state, job.rows = "running", len(candidates)
     if candidates is not None:
@@ -157,12 +163,10 @@ def _judge(desk: Desk, content: bytes, media_type: str, charset: str | None, tod
     return [intake.judge(row) for row in rows]
 
 
-async def _fail(session: AsyncSession, desk: Desk, job: Import, unreadable: workbooks.UnreadableSpreadsheet) -> None:
-    where = [f"row {unreadable.row}"] if unreadable.row else []
+async def _fail(session: AsyncSession, desk: Desk, job: Import, reason: str, *where: str) -> None:
     job.state, job.sealed = "failed", None
-    job.reason = ", ".join([unreadable.reason.value, *where, *unreadable.places])[:500]
-    event = ImportFailed(import_id=job.id, reason=unreadable.reason.value)
-    await outbox.add(session, event, by=_importer(job), at=desk.clock.now())
+    job.reason = ", ".join([reason, *where])[:500]
+    await outbox.add(session, ImportFailed(import_id=job.id, reason=reason), by=_importer(job), at=desk.clock.now())
 
 
 async def _next_batch(database: Database, desk: Desk, import_id: UUID, candidates: Sequence[Candidate]) -> bool:
