@@ -163,3 +163,12 @@ async def test_a_record_under_destruction_is_not_changed(world: World) -> None:
     await world.owner.execute("UPDATE records SET status = 'destroying'")
     answer = await world.patch(record, world.custodian, {"fields": {"remarks": "回访"}}, "1")
     assert (answer.status_code, slug(answer)) == (409, "wrong-state")
+
+
+@pytest.mark.clause("D.4.1.3")
+async def test_what_is_classified_higher_cannot_enter_a_record(world: World) -> None:
+    record = await world.register()
+    patch = {"fields": {"bank_account": "6222020200112233446"}}
+    refused = await world.patch(record, world.custodian, patch, "1")
+    assert (refused.status_code, slug(refused), refused.json()["level"]) == (409, "level-too-low", "secret")
+    assert "bank_account" not in (await world.read(record, world.custodian)).json()["fields"]

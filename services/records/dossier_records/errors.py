@@ -17,6 +17,7 @@ Invalid
 Conflict
 ├── DuplicateRecord       a record with this identifier exists (D.4.2.1)
 ├── PlanClosed            the plan's time is over
+├── LevelTooLow           the fields are classified higher than the record (D.4.1.3)
 └── WrongState            the thing is not in the state for it
 Problem
 └── DamagedRecord         what is stored of the content is not what was sealed
@@ -121,6 +122,13 @@ class PlanClosed(Conflict):
 
     slug = "plan-closed"
     words = Words("采集计划已结束", "The collection plan is closed")
+
+
+class LevelTooLow(Conflict):
+    """Fields that the pack classifies higher than the record cannot enter it (D.4.1.3)."""
+
+    slug = "level-too-low"
+    words = Words("档案密级低于该信息所需密级", "The record's level is too low for this")
 
 
 class WrongState(Conflict):

@@ -27,14 +27,6 @@ class Vault:
         """The key ring of a record."""
         return rules.ring_of(level, record, self._buckets)
 
-    async def seal(
-        self, session: AsyncSession, level: str, record: UUID, version: int, fields: Mapping[str, str]
-    ) -> Sealed:
-        """Seals a version under the ring's open epoch, which stays open until this transaction ends."""
-        ring = self.ring_of(level, record)
-        epoch = await self.open_epoch(session, ring)
-        return self.seal_under(ring, epoch, record, version, fields)
-
     def seal_under(self, ring: str, epoch: int, record: UUID, version: int, fields: Mapping[str, str]) -> Sealed:
         """Seals a version under an epoch that the caller knows to be open."""
         data_key = envelopes.new_key(self._cipher)

@@ -71,11 +71,22 @@ async def _new_version(
     found = faults_of(validators.faults(fields, form, definitions, desk.clock.now().date()))
     if found:
         raise errors.IncompleteRecord(errors=found)
+    _ensure_same_level(desk, record, fields)
     record.version += 1
-    sealed = await desk.vault.seal(session, record.level, record.id, record.version, fields)
+    epoch = await desk.vault.open_epoch(session, old.ring)
+    sealed = desk.vault.seal_under(old.ring, epoch, record.id, record.version, fields)
     try:
         async with session.begin_nested():
             await repository.add_version(session, record, sealed, actor.account, desk.clock.now())
             await repository.replace_indexes(session, record.id, desk.vault.indexes(fields))
     except IntegrityError as error:
         raise errors.DuplicateRecord("A record with this identifier exists.") from error
+
+
+def _ensure_same_level(desk: Desk, record: Record, fields: Mapping[str, str]) -> None:
+    """A record stays in the key ring of its level: fields that the pack classifies higher cannot enter it."""
+    policy = desk.policy
+    kinds = {policy.field(name).kind for name in fields}
+    needed = policy.classify(record.customer_type, record.importance, kinds)
+    if policy.rank(needed.level) > policy.rank(record.level):
+        raise errors.LevelTooLow(f"These fields are {needed.level}; the record is {record.level}.", level=needed.level)
