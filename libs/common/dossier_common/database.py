@@ -27,6 +27,8 @@ UNREACHABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
 )
@@ -36,7 +38,7 @@ UNREACHABLE = (
 def unreachable(error: BaseException) -> bool:
     """Whether the database, rather than the request, is at fault."""
     if isinstance(error, UNREACHABLE):
-        return True
+        return not isinstance(error, ValueError)  # the driver's word for an argument that is no such value
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(getattr(error.orig, "__cause__", None), UNREACHABLE)
     return False
