@@ -254,3 +254,9 @@ def test_the_lock_is_free_when_nobody_holds_it(state: State) -> None:
         with pytest.raises(LauncherError, match="already runs from"), state.lock():
             pass
     assert state.holder() is None
+
+
+def test_two_launchers_that_start_at_once_do_not_take_the_same_port(tmp_path: Path) -> None:
+    here, _ = public_port(State(tmp_path), None)
+    script = "import sys; from dossier_local.state import reserve; sys.exit(reserve(int(sys.argv[1])))"
+    assert subprocess.run([sys.executable, "-c", script, str(here)], check=False).returncode == 0, "it was taken twice"

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,6 +171,30 @@ def is_free(port: int) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) != 0
 
 
+_RESERVED: dict[int, int] = {}
+
+
+def reserve(port: int) -> bool:
+    """Takes the port for this process among all launchers of this machine: a free port is not yet one's own.
+
+    The reservation is a lock on a file in the folder for temporary files; it ends with the process.
+    """
+    if port in _RESERVED:
+        return True
+    path = Path(tempfile.gettempdir()) / f"dossier-port-{port}"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _RESERVED[port] = descriptor
+    return True
+
+
 def public_port(state: State, wanted: int | None) -> tuple[int, str | None]:
     """The gateway's port, and what has to be said about it.
 
@@ -179,7 +204,7 @@ def public_port(state: State, wanted: int | None) -> tuple[int, str | None]:
     path = state.folder / "port"
     kept = int(path.read_text()) if path.exists() else None
     first = wanted or kept or DEFAULT_PORT
-    port = next((port for port in range(first, min(first + 200, 65536)) if is_free(port)), None)
+    port = next((port for port in range(first, min(first + 200, 65536)) if is_free(port) and reserve(port)), None)
     if port is None:
         raise LauncherError(f"No port from {first} on is free; choose one with DOSSIER_PORT.")
     if kept is None or (wanted is not None and wanted != kept and port == wanted):
