@@ -68,8 +68,9 @@ check: setup ## Lint, types, contracts between packages, migrations, OpenAPI fil
 bench: setup ## Measure, as ratios in one run
 	@$(BIN)/python -m pytest -p no:cacheprovider --timeout 900 -s tests/benchmarks $(ARGS)
 
-openapi: setup ## Write docs/api from what the endpoints declare
+openapi: setup ## Write docs/api and the tables of docs from what the code declares
 	@$(LAUNCHER) openapi
+	@$(LAUNCHER) tables
 
 lock: ## Resolve the dependencies anew into requirements.lock (uv in a throwaway environment)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \

@@ -27,9 +27,9 @@ class Block:
     expected: tuple[str, ...] = ()
 
 
-def blocks(path: Path) -> list[Block]:
+def blocks(path: Path, text: str | None = None) -> list[Block]:
     """All blocks that a reader would run, in order; a block right after one of them is what it prints."""
-    text = path.read_text(encoding="utf-8")
+    text = text or path.read_text(encoding="utf-8")
     found: list[Block] = []
     end = 0
     for fence in FENCE.finditer(text):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.docs.blocks import blocks, missing, run
 
 from dossier_local import reference
 from dossier_local.state import CHECKOUT
@@ -47,7 +48,7 @@ def test_no_document_names_a_folder_or_a_host_of_somebodys_machine(path: Path) -
 
 
 def test_tables_say_what_the_code_says() -> None:
-    assert reference.differing() == [], "python -m dossier_local tables"
+    assert reference.differing() == [], "make openapi writes them"
 
 
 def test_the_readme_of_common_lists_every_module() -> None:
@@ -55,3 +56,13 @@ def test_the_readme_of_common_lists_every_module() -> None:
     named = set(re.findall(r"`(\w+)/?`", (folder / "README.md").read_text(encoding="utf-8")))
     modules = {path.stem for path in (folder / "dossier_common").iterdir() if path.suffix in {".py", ""}}
     assert {name for name in modules if not name.startswith("_")} <= named
+
+
+def test_a_command_that_fails_and_a_line_that_is_missing_are_seen(tmp_path: Path) -> None:
+    path = CHECKOUT / "docs" / "never.md"
+    document = blocks(
+        path, '```sh\nA=1\n```\n```sh\necho "x $A y"\n```\n\n```text\nx … y\nz\n```\n```sh\nfalse\necho z\n```\n'
+    )
+    said = run(document, tmp_path, tmp_path)
+    assert list(missing(document[1], said[1])) == ["z"]
+    assert len(said) == len(document)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Runs Dossier on this machine, with its own PostgreSQL and NATS.",
 )
 console = Console(highlight=False)
-NAME: Final = "python -m dossier_local"
 
 
 def say(line: str) -> None:
@@ -148,7 +147,7 @@ def tables(
         return
     old = reference.differing()
     if old:
-        raise LauncherError(f"Tables of docs/ are not what the code says ({', '.join(old)}): run `{NAME} tables`.")
+        raise LauncherError(f"Tables of docs/ are not what the code says ({', '.join(old)}): run `make openapi`.")
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -222,7 +221,7 @@ def _detached(*, bare: bool) -> None:
 def run() -> None:
     """Runs a command; what the person at the terminal has to know is said in one sentence, with status 1."""
     try:
-        app(prog_name=NAME)
+        app(prog_name="python -m dossier_local")
     except LauncherError as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)

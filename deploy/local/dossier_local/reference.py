@@ -50,8 +50,8 @@ def problems() -> str:
         importlib.import_module(f"dossier_{part}.main")
     found: dict[tuple[int, str], list[Words]] = {}
     for cls in sorted(set(_descendants(Problem)), key=lambda each: (len(each.__mro__), each.__module__)):
-        # What inherits its slug is a variant with words of its own, and the same to clients.
-        if "slug" in vars(cls):
+        # What inherits its slug is a variant with words of its own, and the same to clients. Tests have problems too.
+        if "slug" in vars(cls) and cls.__module__.startswith("dossier_"):
             words = found.setdefault((cls.status, cls.slug), [])
             if cls.words not in words:
                 words.append(cls.words)
