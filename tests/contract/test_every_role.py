@@ -31,10 +31,10 @@ CHECKS = (
     "response_headers_conformance",
 )
 AT_ONCE = 2
-EXAMPLES = 12
+EXAMPLES = 10
 EXAMPLES_CLOSED = 2
 """Random cases of an operation that the role may call, and of one that it may not."""
-COVERED_BY = 2
+COVERED_BY = 1
 """So many roles run the coverage phase of an operation: what it tests, the schema, is the same for all."""
 ENOUGH = 0.8
 
