@@ -1,5 +1,6 @@
 """What tests of all parts stand on: real servers, with the real roles and permissions."""
 
+import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -29,6 +30,14 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """The scheduler of `pytest -n`."""
     return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skip is a failure: what a test needs, `.ci/run` has to bring."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped") and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
