@@ -66,7 +66,7 @@ check: setup ## Lint, types, contracts between packages, migrations, OpenAPI fil
 	$(LAUNCHER) openapi --check
 
 bench: setup ## Measure, as ratios in one run
-	@$(BIN)/python -m pytest -p no:cacheprovider --timeout 900 -s tests/benchmarks $(ARGS)
+	@$(BIN)/python -m pytest -p no:cacheprovider --timeout 900 -s tests/benchmarks/bench_*.py $(ARGS)
 
 openapi: setup ## Write docs/api and the tables of docs from what the code declares
 	@$(LAUNCHER) openapi
