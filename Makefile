@@ -55,7 +55,7 @@ token: setup ## Print an access token of a demo account: make token AS=<account>
 	@$(LAUNCHER) token "$(AS)"
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 check: setup ## Lint, types, contracts between packages, migrations, OpenAPI files
 	$(BIN)/ruff check .

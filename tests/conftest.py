@@ -26,6 +26,11 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return "stack" if path.stem.endswith("_stack") or STACK_FOLDERS.intersection(path.parts) else str(path)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long and is one piece begins first, so that no worker waits for another at the end."""
+    items.sort(key=lambda item: (item.path.parent.name != "contract", item.path.parent.name not in STACK_FOLDERS))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """The scheduler of `pytest -n`."""
