@@ -34,7 +34,7 @@ FETCH_SECONDS = 1.0
 SILENCE = 10.0
 STALE = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
-LINGER_SECONDS = 0.02
+LINGER_SECONDS, LINGER_BUSY_SECONDS, BUSY = 0.02, 0.1, 8
 """After a fetch that was not full: a transaction for a handful of events costs more than they do."""
 PENDING_LIMIT = 4 * FETCH
 
@@ -211,7 +211,7 @@ class Consumer:
                 raise ChainBroken(f"{self._producer}: a gap after {cursor.epoch}/{cursor.seq}")
             self._unread = None
             if len(messages) < FETCH:
-                await asyncio.sleep(LINGER_SECONDS)
+                await asyncio.sleep(LINGER_SECONDS if len(messages) < BUSY else LINGER_BUSY_SECONDS)
 
     def _ensure_same_epoch(self, event: Numbered, cursor: "Cursor") -> None:
         """An epoch is left by the feed alone, which first gives all that the old one still has."""

@@ -29,8 +29,8 @@ from dossier_common.wire import message
 LOCK = 0x0D0551E5
 BATCH = 256
 IDLE_SECONDS = 1.0
-LINGER_SECONDS = 0.01
-"""After a batch that was not full: the first event goes at once, those behind it gather."""
+LINGER_SECONDS, LINGER_BUSY_SECONDS, BUSY = 0.01, 0.03, 8
+"""After a batch that was not full: the first event goes at once, those behind it gather, longer when there are many."""
 KNOWN_MESSAGE = 10201
 
 Deliver = Callable[[Sequence[Numbered], Head], Awaitable[None]]
@@ -169,7 +169,7 @@ class Relay:
             if numbered == 0:
                 await _set_within(self._woken, IDLE_SECONDS)
             elif numbered < BATCH:
-                await asyncio.sleep(LINGER_SECONDS)
+                await asyncio.sleep(LINGER_SECONDS if numbered < BUSY else LINGER_BUSY_SECONDS)
 
     async def _keep_delivering(self, connection: asyncpg.Connection) -> None:
         waiting = 0.05

@@ -35,7 +35,7 @@ class FileKeyring:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._kek = AESGCM(Scrypt(self._salt(), KEY, SCRYPT_COST, 8, 1).derive(passphrase))
-        self._keys: dict[Path, AESGCM] = {}
+        self._keys: dict[tuple[str, int], tuple[str, AESGCM]] = {}
         self._check_passphrase()
 
     def create(self, ring: str, epoch: int) -> None:
@@ -58,7 +58,7 @@ class FileKeyring:
     def destroy(self, ring: str, epoch: int) -> None:
         """The epoch's key exists nowhere any more; repeating it does no harm."""
         path = self._path(ring, epoch)
-        self._keys.pop(path, None)
+        self._keys.pop((ring, epoch), None)
         if path.exists():
             with path.open("r+b") as file:
                 file.write(secrets.token_bytes(path.stat().st_size))
@@ -91,14 +91,14 @@ class FileKeyring:
         return b"dossier-wrap-v1\n%s\n%d\n" % (ring.encode(), epoch) + bound
 
     def _key(self, ring: str, epoch: int) -> AESGCM:
-        path = self._path(ring, epoch)
-        if not path.exists():
-            self._keys.pop(path, None)
+        known = self._keys.get((ring, epoch))
+        path = known[0] if known else str(self._path(ring, epoch))
+        if not os.path.exists(path):  # noqa: PTH110  # asked at each use, and a Path takes ten times as long
+            self._keys.pop((ring, epoch), None)
             raise KeyDestroyed
-        known = self._keys.get(path)
         if known is None:
-            known = self._keys[path] = AESGCM(self._open(path))
-        return known
+            known = self._keys[ring, epoch] = (path, AESGCM(self._open(Path(path))))
+        return known[1]
 
     def _open(self, path: Path) -> bytes:
         sealed = path.read_bytes()
