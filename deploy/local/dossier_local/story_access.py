@@ -19,7 +19,7 @@ CLERK, EMPLOYEE, HEAD, OTHER_HEAD = "zhang.li", "li.na", "zhao.jun", "sun.tao"
 MANAGER, SUPERVISOR = "liu.yang", "chen.jing"
 PROFILE: Final = {"department": "销售部", "office": "客户开发专员"}
 WANTED: Final = ("name", "phone", "address")
-SHORT_TERM: Final = timedelta(seconds=4)
+SHORT_TERM: Final = timedelta(seconds=6)
 SHOWN_FAULTS: Final = 8
 
 

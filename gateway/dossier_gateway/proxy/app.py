@@ -94,7 +94,7 @@ class Proxy:
         self.refusals = Refusals(state.database, state.clock)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = hygiene.request_id(scope["headers"]) or str(new_id())
+        request_id = str(new_id())  # never the caller's: it stands in events and logs (invariant 7)
         outgoing = _Outgoing(send, request_id)
         path: str = scope["path"]
         try:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
-from dossier_common.edge import REQUEST_ID
 from dossier_gateway.settings import Network
 
 Raw = tuple[bytes, bytes]
@@ -107,12 +106,6 @@ def length(headers: Sequence[Raw]) -> int | None:
     if len(set(lengths)) != 1 or not _DIGITS.match(lengths[0]):
         raise ValueError("framing")
     return int(lengths[0])
-
-
-def request_id(headers: Iterable[Raw]) -> str | None:
-    """The caller's X-Request-Id, if it is a decent one."""
-    given = (first(headers, b"x-request-id") or b"").decode("latin-1")
-    return given if REQUEST_ID.match(given) else None
 
 
 def address(peer: str, headers: Iterable[Raw], trusted: Sequence[Network]) -> str:

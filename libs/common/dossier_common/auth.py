@@ -157,12 +157,15 @@ async def subject_from(headers: Any, verifier: Verifier) -> Subject:
 
 
 async def identify(request: Request) -> Subject:
-    """The subject of this request; found once. Raises Unauthenticated."""
+    """The subject of this request; found once. Raises Unauthenticated.
+
+    Its transaction is this request (`X-Request-Id`, which the gateway makes): a token serves several.
+    """
     known = getattr(request.state, "subject", None)
     if known is None:
         known = await subject_from(request.headers, request.app.state.verifier)
         request_id = getattr(request.state, "request_id", "")
-        if not known.txn and request_id:
+        if request_id:
             known = replace(known, txn=request_id)
         request.state.subject = known
     return cast("Subject", known)
