@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist brings no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
@@ -14,6 +15,15 @@ from dossier_local.launched import RunningStack, launched
 
 __all__ = ["RunningStack"]
 
+
+# How long a machine takes is no verdict; in CI the same examples are tried each time.
+settings.register_profile(
+    "dossier",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("dossier")
 
 STACK_FOLDERS = frozenset({"docs", "flows", "faults"})
 
