@@ -20,7 +20,6 @@ from dossier_records.models import (
     Copy,
     DestructionOrder,
     Grant,
-    GrantUse,
     Hold,
     Import,
     ImportRefusal,
@@ -376,16 +375,3 @@ async def set_epoch_state(session: AsyncSession, ring: str, epoch: int, state: s
         .values(ring=ring, epoch=epoch, state=state)
         .on_conflict_do_update(index_elements=["ring", "epoch"], set_={"state": state})
     )
-
-
-async def grant_use_is_new(session: AsyncSession, grant_id: UUID, key: str) -> bool:
-    """Notes a use under its Idempotency-Key; False for a repetition."""
-    done = await session.execute(
-        insert(GrantUse).values(grant_id=grant_id, key=key).on_conflict_do_nothing().returning(GrantUse.key)
-    )
-    return done.first() is not None
-
-
-async def touch_copy(session: AsyncSession, copy_id: UUID, state: str, at: datetime) -> None:
-    """The copy's fate."""
-    await session.execute(update(Copy).where(Copy.id == copy_id).values(state=state, changed_at=at))

@@ -111,7 +111,6 @@ class Decision:
     checks: tuple[Check, ...]
     open: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
-    uses_grant: bool = False
     watermark: bool = True
 
     @property
@@ -169,7 +168,6 @@ def decide(
         checks=tuple(checks),
         open=tuple(name for name in record.fields if name in opened),
         masked=tuple(name for name in masked if name not in opened),
-        uses_grant=grant_named,
         watermark=policy.access_for(record.level).watermark,
     )
 
