@@ -6,6 +6,7 @@ Migrations run as `<part>_migrator`, who becomes `<part>_owner` and grants each 
 import asyncio
 import os
 import re
+from collections.abc import Iterable
 
 from alembic import context, op
 from sqlalchemy import Connection, MetaData, text
@@ -80,3 +81,24 @@ def create_tables(metadata: MetaData, part: str) -> None:
 def revoke(table: str, rights: str, part: str) -> None:
     """Takes rights on one table from the application role: `revoke("leaves", "UPDATE, DELETE", "audit")`."""
     op.execute(f'REVOKE {rights} ON "{table}" FROM {part}_app')
+
+
+def append_only(names: Iterable[str], part: str) -> None:
+    """These tables can be added to and read, no more; call it once in a database.
+
+    The application role has neither UPDATE nor DELETE, and triggers refuse both, and TRUNCATE, to the owner too.
+    """
+    op.execute(
+        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'table % is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege'; END $$"
+    )
+    for table in names:
+        revoke(table, "UPDATE, DELETE", part)
+        op.execute(
+            f"CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )

@@ -14,13 +14,6 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-REFUSE = """
-CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  RAISE EXCEPTION 'table % is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
-END $$
-"""
-
 PARTITIONS = """
 CREATE FUNCTION make_body_partitions(first date, months integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
@@ -55,17 +48,7 @@ $$ BEGIN PERFORM pg_notify('receipts', ''); RETURN NULL; END $$
 
 def upgrade() -> None:
     migrations.create_tables(Base.metadata, "audit")
-    op.execute(REFUSE)
-    for table in APPEND_ONLY:
-        migrations.revoke(table, "UPDATE, DELETE", "audit")
-        op.execute(
-            f"CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        op.execute(
-            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
+    migrations.append_only(APPEND_ONLY, "audit")
     op.execute("CREATE TABLE bodies_default PARTITION OF bodies DEFAULT")
     op.execute(
         "CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON bodies_default "
