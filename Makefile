@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAUNCHER := $(BIN)/python -m dossier_local
 PARTS := gateway services/records services/approvals services/retention services/audit
-PROJECTS := libs/common $(PARTS) deploy
+PROJECTS := libs/common $(PARTS) services/audit/verifier services/audit/witness deploy
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # pip spends most of its time on reading the index, so two share that; installing twice at once would not be quicker.
@@ -77,7 +77,7 @@ lock: ## Resolve the dependencies anew into requirements.lock (uv in a throwaway
 	"$$folder/bin/pip" --disable-pip-version-check install --quiet uv && \
 	"$$folder/bin/uv" pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	  --python-version 3.11 --group dev pyproject.toml \
-	  $(foreach name,common approvals audit deploy gateway records retention,--no-emit-package dossier-$(name)) \
+	  $(foreach name,common approvals audit deploy gateway records retention verify witness,--no-emit-package dossier-$(name)) \
 	  --output-file requirements.lock $(ARGS) >/dev/null
 
 clean: ## Remove .venv, the data of this checkout and all caches
