@@ -45,6 +45,10 @@ class SigningKey:
         """The public half, with `kid`, `alg` and `use`."""
         return {**self.jwk.as_dict(private=False), "kid": self.kid, "alg": "Ed25519", "use": "sig"}
 
+    def public_bytes(self) -> bytes:
+        """The public half, 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
     def sign(self, message: bytes) -> bytes:
         """64 bytes."""
         return self._private.sign(message)
