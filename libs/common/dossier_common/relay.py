@@ -140,12 +140,10 @@ class Relay:
         forked = (confirmed.epoch, confirmed.seq) <= (state["epoch"], state["seq"])
         log = telemetry.log()
         log.error("producer-restored", epoch=confirmed.epoch + 1, confirmed=confirmed.seq, forked=forked)
-        async with connection.transaction():
-            if forked:
-                common = state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0
-                await connection.execute(_TAKE_BACK, confirmed.epoch, common)
-                await connection.execute(_TAKE_BACK_HEADS, confirmed.epoch, common)
-            await connection.execute(_NEW_EPOCH, confirmed.epoch + 1, NO_LEAF)
+        common = state["seq"]
+        if forked:
+            common = state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0
+        await open_epoch(connection, confirmed.epoch, common)
 
     @staticmethod
     async def _diverged(connection: asyncpg.Connection, confirmed: Confirmation) -> bool:
@@ -260,6 +258,14 @@ class Relay:
                 if gone == "DELETE 0" or old is None:
                     return
                 await connection.execute(_PRUNE_HEADS, old["epoch"], old["seq"])
+
+
+async def open_epoch(connection: asyncpg.Connection, after: int, common: int) -> None:
+    """Goes on in the epoch behind `after`: what `after` numbered behind `common` is taken back, to be numbered anew."""
+    async with connection.transaction():
+        await connection.execute(_TAKE_BACK, after, common)
+        await connection.execute(_TAKE_BACK_HEADS, after, common)
+        await connection.execute(_NEW_EPOCH, after + 1, NO_LEAF)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
