@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Final
 
 from dossier_common.topology import PARTS
-from dossier_local import keys
+from dossier_local import keys, witness
 from dossier_local.broker import Broker
 from dossier_local.postgres import Postgres
 from dossier_local.state import CHECKOUT, State
 
 POLICIES: Final = CHECKOUT / "deploy" / "policies"
 API_DIR: Final = CHECKOUT / "docs" / "api"
-PORTS: Final = (*(part for part in PARTS if part != "gateway"), *(f"{part}-worker" for part in PARTS), "nats")
+PORTS: Final = (
+    *(part for part in PARTS if part != "gateway"),
+    *(f"{part}-worker" for part in PARTS),
+    "nats",
+    witness.PROGRAM,
+)
 """Names of the internal ports; the gateway's own is the public one."""
 
 
@@ -56,6 +61,10 @@ class Environment:
             own["SUPPLEMENT_DIR"] = self.state.supplements
             own["KEYRING_DIR"] = self.state.keyring
             own["KEYRING_PASSPHRASE_FILE"] = keys.keyring_passphrase(self.state)
+        if part == "audit":
+            own["LOG_KEY_FILE"] = keys.audit_log_key(self.state)
+            own["CHECKPOINT_DIR"] = self.state.checkpoints
+            own["WITNESSES_FILE"] = witness.witnesses_file(self.state, self.base_url, self.ports[witness.PROGRAM])
         common = {
             "ISSUER": self.base_url,
             "PEERS_FILE": keys.peers(self.state, self.ports),

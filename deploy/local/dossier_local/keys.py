@@ -1,15 +1,23 @@
 """Keys that a deployment makes once: signing keys of the parts, and what seals the key ring of records."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from dossier_common.keys import SigningKey
 from dossier_common.topology import PARTS
 from dossier_local.state import State, write_private
 
 KEYRING_PASSPHRASE: Final = "records-keyring-passphrase"  # noqa: S105  # the name of its file
+ED25519: Final = 0x01
+COSIGNATURE: Final = 0x04
+"""Types of keys in C2SP's signed notes: a log's own, and a witness's."""
 
 
 def signing_key(state: State, part: str) -> Path:
@@ -20,6 +28,25 @@ def signing_key(state: State, part: str) -> Path:
 def token_key(state: State) -> Path:
     """File of the key by which the gateway signs tokens, and nothing else."""
     return state.secret("gateway-token-key.pem", lambda: SigningKey.generate().pem())
+
+
+def audit_log_key(state: State) -> Path:
+    """File of the key by which the audit part signs checkpoints, and nothing else."""
+    return state.secret("audit-log-key.pem", lambda: SigningKey.generate().pem())
+
+
+def public_bytes(path: Path) -> bytes:
+    """The 32 bytes of the public half of an Ed25519 key in a PEM file."""
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key.public_key().public_bytes_raw()
+
+
+def vkey(name: str, kind: int, public: bytes) -> str:
+    """A public key as C2SP's signed notes write it: `<name>+<hex key id>+<base64 of type and key>`."""
+    typed = bytes([kind]) + public
+    key_id = hashlib.sha256(name.encode() + b"\n" + typed).digest()[:4]
+    return f"{name}+{key_id.hex()}+{base64.b64encode(typed).decode()}"
 
 
 def keyring_passphrase(state: State) -> Path:

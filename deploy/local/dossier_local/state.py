@@ -37,6 +37,8 @@ class State:
         self.nats = self.folder / "nats"
         self.keyring = self.folder / "keyring"
         self.supplements = self.folder / "supplements"
+        self.checkpoints = self.folder / "checkpoints"
+        self.witness = self.folder / "witness"
         self.temporary = self.folder / "tmp"
         self.postgres = self.folder / "postgres"
         self.demo_file = self.folder / "demo.json"
@@ -60,6 +62,8 @@ class State:
                 self.nats,
                 self.keyring,
                 self.supplements,
+                self.checkpoints,
+                self.witness,
                 self.temporary,
             ):
                 folder.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ import nats.errors
 from dossier_cli import streams
 from dossier_cli.accounts import OPERATOR
 from dossier_common.topology import PARTS
+from dossier_local import witness
 from dossier_local.cluster import Cluster
 from dossier_local.processes import Nursery, Process, Program, stop_all
 from dossier_local.state import LauncherError
@@ -23,7 +24,7 @@ LONGEST_WAIT: Final = 15.0
 STEADY_AFTER: Final = 30.0
 """Seconds after which a process counts as steady, so that its next crash is its first again."""
 TRIES_AT_START: Final = 4
-STOP_ORDER: Final = ("gateway-web", "-web", "-worker", "nats", "postgres")
+STOP_ORDER: Final = ("gateway-web", "-web", "-worker", witness.PROGRAM, "nats", "postgres")
 """Endings of names: first nothing new comes in, then work is finished, then the ground goes."""
 
 
@@ -42,7 +43,7 @@ class Member:
 
 
 class Supervisor:
-    """Watches over PostgreSQL, NATS and the processes of all parts.
+    """Watches over PostgreSQL, NATS, the processes of all parts, and the witness.
 
     `say` gets one line for each thing that a person should know. Children are started from the thread of the event
     loop alone: the kernel ends them when the thread that started them does.
@@ -98,6 +99,8 @@ class Supervisor:
             address = f"http://127.0.0.1:{ports[part]}"
             lines.append(f"{part:<11}{word:<10}{address:<24}  processes {_pid(web)}, {_pid(worker)}")
         servers = {"postgres": f"socket in {self._cluster.postgres.sockets}", "nats": self._cluster.broker.url}
+        if witness.PROGRAM in self._members:
+            servers[witness.PROGRAM] = f"http://127.0.0.1:{ports[witness.PROGRAM]}"
         for name, address in servers.items():
             member = self._members[name]
             word = "ready" if member.ready else "starting"
@@ -105,7 +108,7 @@ class Supervisor:
         return lines
 
     async def stop(self) -> None:
-        """Stops all, in order: gateway, parts, workers, NATS, PostgreSQL; what does not listen is killed."""
+        """Stops all, in order: gateway, parts, workers, witness, NATS, PostgreSQL; what does not listen is killed."""
         await _cancelled(self._tasks)
         left = [member for member in self._members.values() if member.process is not None]
         for ending in STOP_ORDER:
@@ -158,7 +161,9 @@ class Supervisor:
         if member.name == "nats":
             return await asyncio.to_thread(self._cluster.broker.ready)
         ports = self._cluster.environment.ports
-        return await answers_ready(ports[member.name.removesuffix("-web")])
+        if member.name == witness.PROGRAM:
+            return await answers(ports[member.name], "/healthz")
+        return await answers(ports[member.name.removesuffix("-web")], "/readyz")
 
     async def _keep_streams(self) -> None:
         """Repeats the operator's step, so that streams that are gone come back: the store may be lost."""
@@ -185,13 +190,14 @@ class Supervisor:
 
 
 def programs(cluster: Cluster) -> Sequence[Program]:
-    """Web process and worker of each part."""
-    listed = []
+    """Web process and worker of each part, and the witness."""
+    environment = cluster.environment
+    listed = [witness.program(cluster.state, environment.base_url, environment.ports[witness.PROGRAM])]
     for part in PARTS:
-        environment = cluster.environment.of(part)
+        variables = environment.of(part)
         for kind, module in (("web", "main"), ("worker", "worker")):
             command = (sys.executable, "-P", "-m", f"dossier_{part}.{module}")
-            listed.append(Program(f"{part}-{kind}", command, environment, stop_seconds=12))
+            listed.append(Program(f"{part}-{kind}", command, variables, stop_seconds=12))
     return listed
 
 
@@ -209,13 +215,13 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def answers_ready(port: int) -> bool:
-    """Whether `/readyz` on this port answers 200 within two seconds."""
+async def answers(port: int, path: str) -> bool:
+    """Whether a GET of this path on this port answers 200 within two seconds."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
                 status = await reader.readline()
             finally:

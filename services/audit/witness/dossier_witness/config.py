@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from dossier_witness.note import Cosigner, Malformed, Verifier, is_name
+from dossier_witness.store import sync_folder
 
 _FIELDS: Final = {"name", "key_file", "state", "listen", "logs"}
 _LOG_FIELDS: Final = {"vkey", "origin"}
@@ -116,12 +117,17 @@ def read_cosigner(config: Config) -> Cosigner:
 
 
 def write_key(path: Path, key: Ed25519PrivateKey) -> None:
-    """A new file of mode 0600, durable. Raises ConfigUnusable where there is one already."""
+    """A new file of mode 0600, whole or not at all, and durable. Raises ConfigUnusable where there is one already."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             file.flush()
             os.fsync(file.fileno())
+        os.link(draft, path)  # unlike a rename, this replaces nothing
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigUnusable(f"{path} cannot be made: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dossier_witness.config import Config, ConfigUnusable, read_cosigner, write_key
 from dossier_witness.note import Cosigner
-from dossier_witness.store import StateUnusable, Store, sync_folder
+from dossier_witness.store import StateUnusable, Store
 
 MAX_CONNECTIONS: Final = 200
 app = typer.Typer(
@@ -56,7 +56,6 @@ def keygen(config: ConfigFile) -> None:
         vkey = Cosigner(wanted.name, key).vkey
         Store.create(wanted.state, vkey)
         write_key(wanted.key_file, key)
-        sync_folder(wanted.key_file.parent)
         typer.echo(vkey)
 
 

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -128,8 +128,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise StateUnusable(f"{path} cannot be made: {error}.") from error
         finally:
-            with suppress(FileNotFoundError):
-                draft.unlink()
+            draft.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path) -> "Store":
