@@ -16,7 +16,7 @@ CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 HOST_PATH = re.compile(r"(?<![\w.])/(?:work|root|home|Users|tmp)/")
 ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
-HOSTS = frozenset({"127.0.0.1", "localhost", "crm.example"})
+HOSTS = frozenset({"127.0.0.1", "localhost", "crm.example", "dossier.example", "witness.example", "c2sp.org"})
 
 
 def _name(path: Path) -> str:
