@@ -1,0 +1,170 @@
+"""A run: traffic before, during and after one fault, and then the comparison."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from tests.faults.checker import AWAY, Checker
+from tests.faults.client import Acknowledged, Kind, Traffic, traffic
+from tests.faults.injector import Injector, NotInjected
+from tests.faults.stack import Stack, started
+
+BOUND: Final = 60.0
+"""Seconds within which everything acknowledged has to be in the log, and every kind of call to be answered again."""
+LOOK_EVERY: Final = 0.05
+
+Act = Callable[["Rig", random.Random], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table. Its acts are the variants that its runs take in turn; each returns when the fault is over."""
+
+    name: str
+    acts: Sequence[Act]
+    runs: int
+    """In the long round."""
+    short: int = 1
+    """In the short round: so many runs, each with the next variant."""
+    restored: str | None = None
+    """The part that comes back from an older backup: what its own database had since then is lost with it."""
+    mounts: bool = False
+    """Whether it needs disks of the harness."""
+
+
+@dataclass
+class Outcome:
+    """What one run showed."""
+
+    acknowledged: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    missing: int = 0
+    unrecorded: int = 0
+    """Readings answered with content of which there is no record."""
+    seconds: float | None = None
+    """From the end of the fault until all is in the log and every kind of call is answered; nothing: not in time."""
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def red(self) -> bool:
+        """Whether a promise was broken."""
+        return bool(self.duplicate or self.missing or self.unrecorded or self.findings or self.seconds is None)
+
+
+@dataclass
+class Rig:
+    """A stack under fault, with client, injector and checker."""
+
+    stack: Stack
+    traffic: Traffic
+    injector: Injector
+    checker: Checker
+    bound: float = BOUND
+    lost: set[str] = field(default_factory=set)
+    """Records that a restore of the records service took; the log has their events."""
+    begun: int = 0
+    """How much had been acknowledged before this run."""
+    excused: list[Acknowledged] = field(default_factory=list)
+    """Acknowledged in this run, and lost from its part's own database by a restore."""
+
+    @property
+    def acknowledged(self) -> Sequence[Acknowledged]:
+        """In this run."""
+        return self.traffic.acknowledged[self.begun :]
+
+    async def flowing(self, since: float) -> bool:
+        """Waits until each kind of call that was asked after this moment was acknowledged. False: not within the bound."""
+        until = monotonic() + self.bound
+        while {each.kind for each in self.acknowledged if each.asked_at >= since} != set(Kind):
+            if monotonic() > until or self.traffic.failed():
+                return False
+            await asyncio.sleep(LOOK_EVERY)
+        return True
+
+    async def settled(self) -> bool:
+        """Waits until all that is acknowledged now is in the log. False: not within the bound."""
+        until, wanted = monotonic() + self.bound, list(self.acknowledged)
+        while True:
+            try:
+                wanted = (await self.checker.read_log()).lacks(wanted)
+            except AWAY:  # the database is what the fault took
+                pass
+            else:
+                if not wanted:
+                    return True
+            if monotonic() > until:
+                return False
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def quiet(self) -> None:
+        """Stops the traffic, and waits until all of it is in the log. Raises NotInjected."""
+        await self.traffic.stop()
+        if not await self.settled():
+            raise NotInjected("what was acknowledged before the fault is not in the log")
+
+
+async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
+    """One run of a fault; its random choices follow from the seed. Raises NotInjected, and what no fault excuses."""
+    chance = random.Random(f"{fault.name} {seed}")
+    rig.begun, rig.excused = len(rig.traffic.acknowledged), []
+    since = await rig.checker.places()
+    before = await rig.checker.read_log()
+    known = (len(before.repeated), len(before.again), len(before.wrong))
+    alarms = before.alarms
+    rig.traffic.start()
+    if not await rig.flowing(monotonic()):
+        raise NotInjected(f"no traffic before {fault.name}: {dict(rig.traffic.troubles)}")
+    await asyncio.sleep(chance.uniform(0.1, 0.4))
+    await fault.acts[variant % len(fault.acts)](rig, chance)
+    over = monotonic()
+    outcome = Outcome()
+    if await rig.flowing(over) and await rig.settled():
+        outcome.seconds = monotonic() - over
+    else:
+        outcome.findings.append(f"not well again within {rig.bound:.0f} s: {dict(rig.traffic.troubles)}")
+    if not await rig.injector.whole(rig.bound):
+        outcome.findings.append(f"a process is not ready, or a stream not there, after {rig.bound:.0f} s")
+    await rig.traffic.stop()
+    await rig.settled()
+    log = rig.checker.log
+    if fault.restored is not None:
+        known = (known[0], len(log.again), known[2])
+    if fault.restored == "audit":
+        known = (0, len(log.again), 0)
+    await _compare(rig, outcome, since)
+    outcome.findings += log.wrong[known[2] :]
+    outcome.duplicate += len(log.repeated) - known[0] + len(log.again) - known[1]
+    if fault.restored not in {None, "audit"} and log.alarms <= alarms:
+        outcome.findings.append("no alarm says that a producer was restored")
+    return outcome
+
+
+async def _compare(rig: Rig, outcome: Outcome, since: Mapping[str, tuple[int, int]]) -> None:
+    """Acknowledged = stored = in the log; and every record has its event, and every event its record."""
+    acknowledged, log = rig.acknowledged, rig.checker.log
+    unlogged = set(log.lacks(acknowledged))
+    absent = set(await rig.checker.not_stored(acknowledged, since))
+    missing = unlogged | (absent - set(rig.excused))
+    outcome.acknowledged = len(acknowledged)
+    outcome.stored = len(acknowledged) - len(absent)
+    outcome.missing = len(missing)
+    outcome.unrecorded = sum(each.kind is Kind.READ for each in missing)
+    outcome.duplicate = sum(log.keys[each.kind][each.key] > 1 for each in acknowledged)
+    registered, catalogue = set(log.keys[Kind.REGISTERED]), await rig.checker.catalogue()
+    if unknown := catalogue - registered:
+        outcome.findings.append(f"{len(unknown)} records without their event in the log")
+    if gone := registered - catalogue - rig.lost:
+        outcome.findings.append(f"{len(gone)} events of records that are not stored")
+
+
+@asynccontextmanager
+async def rig(seed: int) -> AsyncIterator[Rig]:
+    """A fresh stack with all that is needed to test it."""
+    with started() as stack:
+        async with traffic(stack, seed) as calls:
+            yield Rig(stack, calls, Injector(stack), Checker(stack))
