@@ -40,6 +40,7 @@ class Settings(PartSettings):
     sign_ins_at_once: PositiveInt = 100
     upstream_seconds: PositiveFloat = Field(default=35, description="Longest silence of a part that is being asked")
     upstream_connections: PositiveInt = 128
+    audit_log_vkey: str | None = Field(default=None, description="vkey of the audit log, for the well-known metadata")
     hashes_at_once: PositiveInt = Field(default=2, description="Argon2id computations side by side, 64 MiB each")
 
     @cached_property

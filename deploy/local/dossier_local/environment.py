@@ -57,6 +57,7 @@ class Environment:
         }
         if part == "gateway":
             own["TOKEN_KEY_FILE"] = keys.token_key(self.state)
+            own["AUDIT_LOG_VKEY"] = witness.log_vkey(self.state, self.base_url)
         if part == "records":
             own["SUPPLEMENT_DIR"] = self.state.supplements
             own["KEYRING_DIR"] = self.state.keyring

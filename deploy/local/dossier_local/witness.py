@@ -25,15 +25,19 @@ def origin(base_url: str) -> str:
     return f"{base_url.partition('://')[2]}/v1/audit/log"
 
 
+def log_vkey(state: State, base_url: str) -> str:
+    """The vkey of that log."""
+    return keys.vkey(origin(base_url), keys.ED25519, keys.public_bytes(keys.audit_log_key(state)))
+
+
 def prepare(state: State, base_url: str, port: int) -> Path:
     """The witness's configuration, for this log and port; its key and memory are made at the first time.
 
     Raises LauncherError when the program does not make them.
     """
-    log_key = keys.public_bytes(keys.audit_log_key(state))
     settings = {"name": NAME, "key_file": _KEY, "state": _STATE, "listen": f"127.0.0.1:{port}"}
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    lines += ["", "[[logs]]", f"vkey = {json.dumps(keys.vkey(origin(base_url), keys.ED25519, log_key))}", ""]
+    lines += ["", "[[logs]]", f"vkey = {json.dumps(log_vkey(state, base_url))}", ""]
     config = state.witness / _CONFIG
     write_private(config, "\n".join(lines).encode())
     if not (state.witness / _KEY).exists():

@@ -233,9 +233,10 @@ async def show_openid_metadata(request: Request) -> dict[str, Any]:
 
 
 def metadata(server: Server) -> dict[str, Any]:
-    """What clients have to know of this server."""
-    issuer = server.issuer
-    return {
+    """What clients have to know of this server (RFC 8414); the audit log's vkey for whoever verifies it."""
+    issuer, vkey = server.issuer, server.audit_log_vkey
+    log = {"dossier_audit_log": {"url": f"{issuer}/v1/audit/log", "vkey": vkey}} if vkey else {}
+    return log | {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/oauth/authorize",
         "token_endpoint": f"{issuer}/oauth/token",

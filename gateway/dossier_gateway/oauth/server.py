@@ -106,6 +106,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
     def __init__(self, settings: Settings, policy: Policy, tokens: Tokens) -> None:
         super().__init__(scopes_supported=[*map(str, FOR_PEOPLE), OPENID])
         self.issuer = settings.common.issuer
+        self.audit_log_vkey = settings.audit_log_vkey
         self._settings, self._policy, self._tokens = settings, policy, tokens
         self.family_term = timedelta(days=settings.refresh_days, minutes=settings.access_token_minutes)
         self._built_in = built_in(self.issuer)

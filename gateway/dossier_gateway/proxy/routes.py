@@ -1,7 +1,7 @@
 """The route table: which part answers what, and which scopes it takes. A route that is in no document does not exist.
 
 Matching is on the decoded path of the request's own address (`scope["path"]`), segment by segment; a fixed segment
-wins over a parameter.
+wins over a parameter. A last parameter that an operation marks with `x-dossier-rest` takes one segment or more.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,7 @@ class Route:
 class _Node:
     fixed: dict[str, "_Node"] = field(default_factory=dict)
     parameter: "tuple[str, _Node] | None" = None
+    rest: "tuple[str, _Node] | None" = None
     routes: dict[str, Route] = field(default_factory=dict)
 
 
@@ -61,8 +62,12 @@ class RouteTable:
         scopes = tuple(needed(operation) or [frozenset()])
         route = Route(part, method, path, operation["operationId"], scopes)
         node = self._root
+        rest = operation.get("x-dossier-rest")
         for segment in path.strip("/").split("/"):
-            if segment.startswith("{"):
+            if rest is not None and segment == f"{{{rest}}}":
+                node.rest = node.rest or (rest, _Node())
+                node = node.rest[1]
+            elif segment.startswith("{"):
                 if node.parameter is None:
                     node.parameter = (segment[1:-1], _Node())
                 node = node.parameter[1]
@@ -99,4 +104,8 @@ def _walk(node: _Node, segments: list[str], at: int, values: dict[str, str]) -> 
         if found is not None:
             values[name] = segments[at]
             return found
+    if node.rest is not None:
+        name, below = node.rest
+        values[name] = "/".join(segments[at:])
+        return below
     return None

@@ -7,4 +7,5 @@ from dossier_common.identity import Subject
 from dossier_common.scopes import Scope
 
 Auditor = Annotated[Subject, scope(Scope.AUDIT_READ)]
+Verifier = Annotated[Subject, scope(Scope.AUDIT_VERIFY)]
 Producer = Annotated[Subject, scope(Scope.EVENTS_PULL)]

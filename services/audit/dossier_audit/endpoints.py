@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Query, Request
 from dossier_audit import service
 from dossier_audit.auth import Auditor, Producer
 from dossier_audit.models import Body
-from dossier_audit.repository import Filters, Place
+from dossier_audit.repository.events import Filters, Place
 from dossier_audit.schemas import (
     AuditEvent,
     AuditEvents,
@@ -20,7 +20,8 @@ from dossier_audit.schemas import (
     WireReceipt,
 )
 from dossier_common.app import router as make_router
-from dossier_common.database import Read, Write
+from dossier_common.contracts.audit import ALARMS
+from dossier_common.database import Read, Recorded
 from dossier_common.events import Outcome
 from dossier_common.paging import Page, Paged
 from dossier_common.problems import Malformed
@@ -49,32 +50,35 @@ Filtered = Annotated[Filters, Depends(_filters)]
 @router.get("/v1/audit/events")
 async def list_audit_events(
     request: Request,
-    session: Write,
+    session: Recorded,
     auditor: Auditor,
     filters: Filtered,
     page: Paged,
     order: Annotated[Order, Query()] = Order.NEWEST,
 ) -> AuditEvents:
     """Events that match all filters. The query itself is an event, and found by later ones."""
-    found = await service.find_events(
-        session,
-        filters,
-        limit=page.limit,
-        after=_after(page),
-        newest_first=order is Order.NEWEST,
-        auditor=auditor,
-        clock=request.app.state.clock,
-    )
-    if len(found) > page.limit:
-        page.more(*_keys(found[page.limit - 1]))
-    return AuditEvents(items=[AuditEvent.of(body) for body in found[: page.limit]])
+    return await _found(request, session, auditor, filters, page, newest_first=order is Order.NEWEST)
 
 
 @router.get("/v1/audit/events/{event_id}")
-async def open_audit_event(request: Request, session: Write, auditor: Auditor, event_id: UUID) -> OpenedEvent:
+async def open_audit_event(request: Request, session: Recorded, auditor: Auditor, event_id: UUID) -> OpenedEvent:
     """One event with leaf, body and salt: what an auditor needs to check its commitment."""
-    leaf, body = await service.open_event(session, event_id, auditor, request.app.state.clock)
-    return OpenedEvent.opened(leaf, body)
+    opened = await service.open_event(session, event_id, auditor, request.app.state.clock)
+    return OpenedEvent.opened(*opened)
+
+
+@router.get("/v1/audit/alarms")
+async def list_alarms(
+    request: Request,
+    session: Recorded,
+    auditor: Auditor,
+    page: Paged,
+    start: Annotated[Instant | None, Query(alias="from", description="From this instant on")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Before this instant")] = None,
+) -> AuditEvents:
+    """Events that somebody has to look into, newest first: a fork, a silence, a restore, a witness that is lost."""
+    filters = Filters(types=ALARMS, start=start, end=end)
+    return await _found(request, session, auditor, filters, page, newest_first=True)
 
 
 @router.get("/internal/v1/receipts/{producer}")
@@ -87,6 +91,23 @@ async def show_receipt(
     """How far the calling producer's events are durable here, signed. For that producer only."""
     receipt = await service.receipt_for(session, producer, caller, request.app.state.signing_key)
     return ReceiptAnswer(receipt=WireReceipt.of(receipt) if receipt else None)
+
+
+async def _found(
+    request: Request, session: Recorded, auditor: Auditor, filters: Filters, page: Paged, *, newest_first: bool
+) -> AuditEvents:
+    found = await service.find_events(
+        session,
+        filters,
+        limit=page.limit,
+        after=_after(page),
+        newest_first=newest_first,
+        auditor=auditor,
+        clock=request.app.state.clock,
+    )
+    if len(found) > page.limit:
+        page.more(*_keys(found[page.limit - 1]))
+    return AuditEvents(items=[AuditEvent.of(body) for body in found[: page.limit]])
 
 
 def _keys(body: Body) -> tuple[str, str, int, int]:

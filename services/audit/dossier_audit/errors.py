@@ -1,12 +1,15 @@
 """Errors of the audit service.
 
 NotFound 404
-└── EventUnknown
+├── EventUnknown
+└── NotInLog
 Forbidden 403
 └── ForeignReceipt
+Unavailable 503
+└── NotYetProvable
 """
 
-from dossier_common.problems import Forbidden, NotFound, Words
+from dossier_common.problems import Forbidden, NotFound, Unavailable, Words
 
 
 class EventUnknown(NotFound):
@@ -20,3 +23,16 @@ class ForeignReceipt(Forbidden):
 
     slug = "foreign-receipt"
     words = Words("只能查询本部分的回执", "A producer asks for its own receipt only")
+
+
+class NotInLog(NotFound):
+    """A log, a checkpoint or a tile that is not there."""
+
+    words = Words("日志中没有该内容", "Not in the log")
+
+
+class NotYetProvable(Unavailable):
+    """An event that was ingested and is not under a published checkpoint yet; repeating helps."""
+
+    slug = "not-yet-provable"
+    words = Words("该事件尚未写入已发布的检查点", "Not yet under a published checkpoint")

@@ -1,20 +1,36 @@
-"""Tables of the audit service: what was ingested, and how far it has confirmed it. All append-only.
+"""Tables of the audit service: what was ingested, how far it has confirmed it, and the log over it. All append-only.
 
-A leaf is what the log will prove, a body what it hides behind a salted commitment; they lie apart, so that a body
-can be erased by law while each proof stays valid.
+A leaf is what the log proves, a body what it hides behind a salted commitment; they lie apart, so that a body can be
+erased by law while each proof stays valid. Where a leaf stands in the log is said by runs: one row for consecutive
+leaves of one producer, not one for each.
 """
 
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Index, Integer, LargeBinary, MetaData, String, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dossier_common import tables
 
-APPEND_ONLY: Final = ("leaves", "bodies", "producer_heads")
+APPEND_ONLY: Final = (
+    *("leaves", "bodies", "producer_heads", "erasures"),
+    *("logs", "log_runs", "log_tiles", "log_checkpoints", "log_publications", "log_cosignatures"),
+)
 """The application role has SELECT and INSERT on these; triggers refuse the rest to the owner too (invariant 3)."""
 
 
@@ -41,7 +57,8 @@ class Leaf(Base):
 class Body(Base):
     """A body with its salt, and what of it can be searched; partitioned by the month of the event.
 
-    What a body does not say in the form that is expected is null here, and stays in the body.
+    What a body does not say in the form that is expected is null here, and stays in the body. Of a body that was
+    erased by law a stub is left: no salt, no body, nothing of whom it was about.
     """
 
     __tablename__ = "bodies"
@@ -69,8 +86,8 @@ class Body(Base):
     record: Mapped[UUID | None] = mapped_column(Uuid)
     records: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
     txn: Mapped[str | None] = mapped_column(Text)
-    salt: Mapped[bytes] = mapped_column(LargeBinary)
-    body: Mapped[bytes] = mapped_column(LargeBinary)
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ProducerHead(Base):
@@ -83,6 +100,91 @@ class ProducerHead(Base):
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
     signature: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Erasure(Base):
+    """A body that a law wanted erased: by which order, and when. Nothing else lets a body be changed."""
+
+    __tablename__ = "erasures"
+
+    producer: Mapped[str] = mapped_column(String(32), primary_key=True)
+    epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    order: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Log(Base):
+    """A log. A second one is opened only when the database was restored behind a checkpoint of the first."""
+
+    __tablename__ = "logs"
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    origin: Mapped[str] = mapped_column(Text)
+    predecessor_origin: Mapped[str | None] = mapped_column(Text)
+    predecessor_size: Mapped[int | None] = mapped_column(BigInteger)
+    predecessor_root: Mapped[bytes | None] = mapped_column(LargeBinary)
+    opened_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Run(Base):
+    """Consecutive leaves of one producer in a log: leaf `first_index + i` is (producer, epoch, first_seq + i)."""
+
+    __tablename__ = "log_runs"
+    __table_args__ = (Index("uq_log_runs_producer_epoch_first_seq", "producer", "epoch", "first_seq", unique=True),)
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True)
+    first_index: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    producer: Mapped[str] = mapped_column(String(32))
+    epoch: Mapped[int] = mapped_column(Integer)
+    first_seq: Mapped[int] = mapped_column(BigInteger)
+    count: Mapped[int] = mapped_column(Integer)
+
+
+class LogTile(Base):
+    """A full tile and the root over it. Partial ones are made from leaves and roots when they are asked for."""
+
+    __tablename__ = "log_tiles"
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True)
+    level: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    index: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LogCheckpoint(Base):
+    """A signed checkpoint, written with what it promises."""
+
+    __tablename__ = "log_checkpoints"
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Publication(Base):
+    """A checkpoint of which a copy lies outside this database: only such are shown."""
+
+    __tablename__ = "log_publications"
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Cosignature(Base):
+    """A witness's signature line for a checkpoint."""
+
+    __tablename__ = "log_cosignatures"
+
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    witness: Mapped[str] = mapped_column(Text, primary_key=True)
+    line: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from dossier_audit import repository
+from dossier_audit.repository import events
 from dossier_common.clock import SystemClock
 
 MONTHS = 12
@@ -25,7 +25,7 @@ async def make_ahead(url: str, months: int = MONTHS) -> list[str]:
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("SET ROLE audit_owner"))
             await session.execute(text("SET lock_timeout = '5s'"))
-            return await repository.make_partitions(session, SystemClock().now(), months)
+            return await events.make_partitions(session, SystemClock().now(), months)
     finally:
         await engine.dispose()
 

@@ -1,4 +1,4 @@
-"""What of an ingested event can be searched. Pure; whatever an event holds, ingesting it never fails here.
+"""What of an ingested event can be searched, and how logs are named. Pure; ingesting never fails here.
 
 A body is not validated: types that are unknown are stored like all others (ARCHITECTURE.md, "Poison").
 """
@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 
+LOG_PATH = "/v1/audit/log"
 LONGEST_TEXT = 200
 MOST_RECORDS = 1000
 
@@ -84,3 +85,13 @@ def _uuid(value: Any) -> UUID | None:
         return UUID(value)
     except ValueError:
         return None
+
+
+def address(issuer: str) -> str:
+    """Origin of the first log: where it is served, without a scheme (C2SP tlog-tiles)."""
+    return issuer.partition("://")[2].rstrip("/") + LOG_PATH
+
+
+def origin(first: str, generation: int) -> str:
+    """Origin of a log; each later one has an address of its own, so that none contradicts another's checkpoint."""
+    return first if generation == 1 else f"{first}s/{generation}"

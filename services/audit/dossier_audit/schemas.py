@@ -3,13 +3,13 @@
 from base64 import b64encode
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
-from dossier_audit.models import Body, Leaf
+from dossier_audit.models import Body, Erasure, Leaf
 from dossier_common.receipts import Receipt
 
 
@@ -64,31 +64,41 @@ class AuditEvents(BaseModel):
 class OpenedEvent(AuditEvent):
     """An event with what proves it: SHA-256(salt ‖ body) is the leaf's commitment, and SHA-256(leaf) its hash.
 
-    `leaf` and `body` are the exact text that was hashed; `salt` is base64, `hash` hex.
+    `leaf` and `body` are the exact text that was hashed; `salt` is base64, `hash` hex. Of a body that was erased by law
+    neither body nor salt is left, and `erased` says when and by which order.
     """
 
     leaf: str
-    body: str
-    salt: str
+    body: str | None
+    salt: str | None
     hash: str
     ingested_at: datetime
+    erased: "ErasedBody | None"
 
     @classmethod
-    def opened(cls, leaf: Leaf, body: Body) -> Self:
-        """From the rows of both."""
+    def opened(cls, leaf: Leaf, body: Body, erasure: Erasure | None) -> Self:
+        """From the rows."""
         return cls(
             **_described(body),
             leaf=leaf.leaf.decode(),
-            body=body.body.decode(),
-            salt=b64encode(body.salt).decode(),
+            body=body.body.decode() if body.body is not None else None,
+            salt=b64encode(body.salt).decode() if body.salt is not None else None,
             hash=leaf.hash.hex(),
             ingested_at=leaf.ingested_at,
+            erased=ErasedBody(at=erasure.at, order=erasure.order) if erasure else None,
         )
+
+
+class ErasedBody(BaseModel):
+    """When a body was erased, and by which order."""
+
+    at: datetime
+    order: str
 
 
 def _described(body: Body) -> dict[str, Any]:
     try:
-        said = orjson.loads(body.body)
+        said = orjson.loads(body.body or b"null")
     except orjson.JSONDecodeError:
         said = None
     data = said.get("data") if isinstance(said, dict) else None
@@ -131,3 +141,43 @@ class ReceiptAnswer(BaseModel):
     """The newest receipt, or none before the producer's first event."""
 
     receipt: WireReceipt | None
+
+
+class KnownCheckpoint(BaseModel):
+    """A checkpoint of the log before: root in hex."""
+
+    origin: str
+    size: int
+    root: str
+
+
+class OpeningLeaf(BaseModel):
+    """The first leaf of a log and what hides behind its commitment: text, text, base64."""
+
+    leaf: str
+    body: str
+    salt: str
+
+    @classmethod
+    def of(cls, leaf: Leaf, body: Body) -> Self:
+        """From the rows of both; never erased, since it is about no person."""
+        return cls(leaf=leaf.leaf.decode(), body=(body.body or b"").decode(), salt=b64encode(body.salt or b"").decode())
+
+
+class LogDescription(BaseModel):
+    """A log: where it is served, and the vkey of its checkpoints."""
+
+    generation: int
+    origin: str
+    url: str
+    vkey: str
+    opened_at: datetime
+    state: Literal["open", "closed"]
+    predecessor: KnownCheckpoint | None
+    opened: OpeningLeaf
+
+
+class Logs(BaseModel):
+    """All logs, the first first; only the last is open."""
+
+    logs: list[LogDescription]

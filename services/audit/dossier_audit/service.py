@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_audit import repository
 from dossier_audit.errors import EventUnknown, ForeignReceipt
-from dossier_audit.models import Body, Leaf
-from dossier_audit.repository import Filters, Place
+from dossier_audit.models import Body, Erasure, Leaf
+from dossier_audit.repository import events as repository
+from dossier_audit.repository import logs
+from dossier_audit.repository.events import Filters, Place
 from dossier_common import outbox
 from dossier_common.clock import Clock
 from dossier_common.contracts.audit import EventOpened, EventsQueried, ProducerForked
@@ -62,10 +63,13 @@ async def find_events(
     return found
 
 
-async def open_event(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> tuple[Leaf, Body]:
+async def open_event(
+    session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock
+) -> tuple[Leaf, Body, Erasure | None]:
     """An event with leaf, body and salt, so that the auditor can check the commitment. Raises EventUnknown."""
     found = await repository.event(session, event_id)
     if found is None:
         raise EventUnknown
     await outbox.add(session, EventOpened(object=event_id), by=auditor, at=clock.now())
-    return found
+    leaf, body = found
+    return leaf, body, await logs.erasure(session, leaf) if body.body is None else None

@@ -1,17 +1,22 @@
-"""The worker of the audit service: it follows every producer, takes its own events in, and announces receipts."""
+"""The worker of the audit service: it follows every producer, takes its own events in, keeps the log, says receipts."""
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 
-import asyncpg
+import httpx
 import orjson
 
 from dossier_audit import service
 from dossier_audit.consumers import ingest
+from dossier_audit.outside import Outside
+from dossier_audit.publication import Witnessed, publish
+from dossier_audit.sequencer import Sequencer
 from dossier_audit.settings import Settings
+from dossier_audit.silence import watch
+from dossier_audit.waking import woken_by
+from dossier_audit.witness import WitnessClient
 from dossier_common import worker
+from dossier_common.keys import SigningKey
 from dossier_common.relay import Confirmation, Relay
 from dossier_common.settings import load
 from dossier_common.topology import PUBLISHERS, receipt_subject
@@ -27,6 +32,24 @@ def jobs(context: Context) -> Mapping[str, Job]:
         **worker.follow(context, ingest(context.clock)),
         "relay": own_relay(context).run,
         "receipts": lambda: announce_receipts(context),
+        **log_jobs(context),
+    }
+
+
+def log_jobs(context: Context) -> Mapping[str, Job]:
+    """The sequencer, and what carries its checkpoints outside."""
+    settings = context.settings
+    assert isinstance(settings, Settings)
+    key, address = SigningKey.read(settings.log_key_file), settings.log_address
+    http = httpx.AsyncClient(timeout=5, trust_env=False, follow_redirects=False)
+    witnesses = [WitnessClient(each, http) for each in settings.witnesses]
+    outside = Outside(settings.checkpoint_dir, witnesses, key, address)
+    database, clock = context.database, context.clock
+    return {
+        "sequencer": Sequencer(database, clock, key, address, outside).run,
+        "publication": lambda: publish(database, clock, outside),
+        "silence": lambda: watch(database, clock, settings.silence_seconds),
+        **{f"witness-{each.name}": Witnessed(database, clock, each, outside).run for each in witnesses},
     }
 
 
@@ -54,27 +77,16 @@ async def announce_receipts(context: Context) -> None:
 
     Raises when its connection is lost.
     """
-    woken = asyncio.Event()
-    connection = await context.database.connect()
-    try:
-        await connection.add_listener("receipts", lambda *_: woken.set())
-        said: dict[str, tuple[int, int]] = {}
+    said: dict[str, tuple[int, int]] = {}
+    async with woken_by(context.database, "receipts") as waking:
         while True:
-            woken.clear()
             async with context.database.session() as session:
                 receipts = [await service.receipt(session, producer, context.key) for producer in PUBLISHERS]
             for receipt in receipts:
                 if receipt and said.get(receipt.producer) != (receipt.epoch, receipt.seq) and context.nats.is_connected:
                     await context.nats.publish(receipt_subject(receipt.producer), orjson.dumps(receipt.to_json()))
                     said[receipt.producer] = (receipt.epoch, receipt.seq)
-            with suppress(TimeoutError):  # not by wait_for, which before Python 3.12 can lose a cancellation
-                async with asyncio.timeout(REPEAT_SECONDS):
-                    await woken.wait()
-            if connection.is_closed():
-                raise ConnectionError("the listening connection is lost")
-    finally:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            await connection.close(timeout=2)
+            await waking.wait(REPEAT_SECONDS)
 
 
 if __name__ == "__main__":

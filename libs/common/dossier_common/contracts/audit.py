@@ -1,6 +1,6 @@
 """Events of the audit service itself: what auditors did (A4.33)."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 from uuid import UUID
 
 from dossier_common.events import AccessRefused as BaseAccessRefused
@@ -32,6 +32,100 @@ class ProducerForked(Event):
     producer: str
     epoch: int
     seq: int
+
+
+class ProducerSilent(Event):
+    """Nothing is heard of a producer: it may be down, or somebody keeps its events back."""
+
+    TYPE: ClassVar[str] = "audit.v1.producer.silent"
+
+    producer: str
+
+
+class ProducerHeard(Event):
+    """A producer that was silent is heard again."""
+
+    TYPE: ClassVar[str] = "audit.v1.producer.heard"
+
+    producer: str
+
+
+class EventProved(Event):
+    """An auditor took the proof of one event."""
+
+    TYPE: ClassVar[str] = "audit.v1.event.proved"
+
+    object: UUID
+
+
+class BodiesOpened(Event):
+    """An auditor took the bodies of consecutive leaves of a log, to check them against their commitments."""
+
+    TYPE: ClassVar[str] = "audit.v1.bodies.opened"
+
+    generation: int
+    first: int
+    count: int
+
+
+class BodyErased(Event):
+    """A law wanted the body of an event erased; its leaf, and every proof over it, stay."""
+
+    TYPE: ClassVar[str] = "audit.v1.body.erased"
+
+    object: UUID
+    order: str
+
+
+class LogOpened(Event):
+    """The first leaf of each log. A log that follows a restored one names the last checkpoint of that (hex root)."""
+
+    TYPE: ClassVar[str] = "audit.v1.log.opened"
+
+    generation: int
+    predecessor_origin: str | None = None
+    predecessor_size: int | None = None
+    predecessor_root: str | None = None
+
+
+class LogRestored(Event):
+    """This database could not explain a checkpoint that lies outside: it was set back, and a new log was opened."""
+
+    TYPE: ClassVar[str] = "audit.v1.log.restored"
+
+    generation: int
+    origin: str
+    size: int
+    root: str
+
+
+class WitnessLost(Event):
+    """A witness gives no cosignatures; the log goes on without it."""
+
+    TYPE: ClassVar[str] = "audit.v1.witness.lost"
+
+    witness: str
+
+
+class WitnessReturned(Event):
+    """A witness that was lost cosigns again."""
+
+    TYPE: ClassVar[str] = "audit.v1.witness.returned"
+
+    witness: str
+
+
+class WitnessDisputed(Event):
+    """A witness says that the log contradicts what it has cosigned, and shows no checkpoint that the log signed."""
+
+    TYPE: ClassVar[str] = "audit.v1.witness.disputed"
+
+    witness: str
+    size: int
+
+
+ALARMS: Final = tuple(each.TYPE for each in (ProducerForked, ProducerSilent, LogRestored, WitnessLost, WitnessDisputed))
+"""Types of events that somebody has to look into."""
 
 
 class AccessRefused(BaseAccessRefused):

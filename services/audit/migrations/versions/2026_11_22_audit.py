@@ -1,7 +1,8 @@
-"""Leaves and bodies of the producers' events, receipts; append-only.
+"""Leaves and bodies of the producers' events, receipts, and the log over them; append-only.
 
 The application role may SELECT and INSERT; triggers refuse the rest to the owner too, and to each partition by itself:
-a trigger on TRUNCATE does not pass from a partitioned table to its partitions.
+a trigger on TRUNCATE does not pass from a partitioned table to its partitions. A body alone may be changed, into the
+stub that an erasure leaves, when a row of `erasures` says by which order.
 """
 
 from alembic import op
@@ -40,6 +41,48 @@ BEGIN
 END $$
 """
 
+ERASURE = (
+    """
+CREATE FUNCTION refuse_change_but_erasure() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.salt IS NULL AND NEW.body IS NULL
+    AND num_nulls(NEW.actor, NEW.person, NEW.client, NEW.subject, NEW.record, NEW.records, NEW.txn) = 7
+    AND (NEW.time, NEW.producer, NEW.epoch, NEW.seq, NEW.id, NEW.type) =
+      (OLD.time, OLD.producer, OLD.epoch, OLD.seq, OLD.id, OLD.type)
+    AND NEW.outcome IS NOT DISTINCT FROM OLD.outcome
+    AND EXISTS (SELECT FROM erasures e WHERE (e.producer, e.epoch, e.seq) = (OLD.producer, OLD.epoch, OLD.seq))
+  THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION 'table bodies is append-only' USING ERRCODE = 'insufficient_privilege';
+END $$
+""",
+    """
+CREATE FUNCTION erase_body(event uuid, by_order text, erased_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+  erased integer;
+BEGIN
+  INSERT INTO erasures (producer, epoch, seq, "order", at)
+    SELECT b.producer, b.epoch, b.seq, by_order, erased_at
+    FROM leaves l JOIN bodies b ON (b.time, b.producer, b.epoch, b.seq) = (l.time, l.producer, l.epoch, l.seq)
+    WHERE l.id = event AND b.body IS NOT NULL;
+  UPDATE bodies b SET salt = NULL, body = NULL, actor = NULL, person = NULL, client = NULL, subject = NULL,
+      record = NULL, records = NULL, txn = NULL
+    FROM leaves l
+    WHERE l.id = event AND (b.time, b.producer, b.epoch, b.seq) = (l.time, l.producer, l.epoch, l.seq)
+      AND b.body IS NOT NULL;
+  GET DIAGNOSTICS erased = ROW_COUNT;
+  RETURN erased;
+END $$
+""",
+    "REVOKE ALL ON FUNCTION erase_body FROM PUBLIC",
+    "DROP TRIGGER refuse_change ON bodies",
+    """
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON bodies
+  FOR EACH ROW EXECUTE FUNCTION refuse_change_but_erasure()
+""",
+)
+
 ANNOUNCE = """
 CREATE FUNCTION receipt_added() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_notify('receipts', ''); RETURN NULL; END $$
@@ -49,6 +92,8 @@ $$ BEGIN PERFORM pg_notify('receipts', ''); RETURN NULL; END $$
 def upgrade() -> None:
     migrations.create_tables(Base.metadata, "audit")
     migrations.append_only(APPEND_ONLY, "audit")
+    for statement in ERASURE:
+        op.execute(statement)
     op.execute("CREATE TABLE bodies_default PARTITION OF bodies DEFAULT")
     op.execute(
         "CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON bodies_default "

@@ -1,4 +1,4 @@
-"""All SQL of the audit service."""
+"""SQL of events: how they are ingested, found and opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,6 +93,7 @@ class Filters:
     start: datetime | None = None
     end: datetime | None = None
     producer: str | None = None
+    types: tuple[str, ...] = ()
 
     def named(self) -> tuple[str, ...]:
         """The filters in use, as the event of the query says them; they hold identifiers only."""
@@ -105,6 +106,7 @@ class Filters:
             "from": self.start.isoformat() if self.start else None,
             "to": self.end.isoformat() if self.end else None,
             "producer": self.producer,
+            "types": ",".join(self.types) or None,
         }
         return tuple(f"{name}={value}" for name, value in given.items() if value is not None)
 
@@ -122,6 +124,8 @@ class Filters:
             Body.producer: self.producer,
         }
         found += [column == value for column, value in equal.items() if value is not None]
+        if self.types:
+            found.append(Body.type.in_(self.types))
         if self.start is not None:
             found.append(Body.time >= self.start)
         if self.end is not None:

@@ -1,0 +1,105 @@
+"""Use cases of the log: what is shown of it, and what proves an event. Reading tiles is no event: they reveal nothing.
+
+Shown is what a published checkpoint promises, no more: a tile or an entry behind it does not exist yet.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_audit.errors import EventUnknown, NotInLog, NotYetProvable
+from dossier_audit.log import notes, proofs, tiles
+from dossier_audit.log.tiles import Place, width_at
+from dossier_audit.log.tree import HASH, WIDTH
+from dossier_audit.repository import events, logs
+from dossier_audit.repository.logs import OpenedBody, Published
+from dossier_common import outbox
+from dossier_common.clock import Clock
+from dossier_common.contracts.audit import BodiesOpened, EventProved
+from dossier_common.identity import Subject
+
+COSIGNED_WITHIN: Final = timedelta(seconds=10)
+"""A checkpoint with cosignatures is preferred to a newer one without, when it is not older than this."""
+
+
+async def checkpoint(session: AsyncSession, generation: int, now: datetime) -> str:
+    """The newest checkpoint, with the cosignatures that it has. Raises NotInLog."""
+    return _note(await _shown(session, generation, now))
+
+
+async def tile(session: AsyncSession, generation: int, place: Place) -> bytes:
+    """A tile's hashes. Raises NotInLog for one that no published checkpoint has, and for one that is damaged."""
+    await _ensure_shown(session, generation, place)
+    found = (await logs.tiles(session, generation, {place})).get((place.level, place.index), b"")
+    if len(found) != place.width * HASH:
+        raise NotInLog
+    return found
+
+
+async def entries(session: AsyncSession, generation: int, index: int, width: int) -> bytes:
+    """A bundle of entries. Raises NotInLog, also when one of them is gone."""
+    await _ensure_shown(session, generation, Place(0, index, width))
+    first = index * WIDTH
+    found = await logs.entries(session, generation, first, first + width)
+    if len(found) != width:
+        raise NotInLog
+    return tiles.bundle(found)
+
+
+async def bodies(
+    session: AsyncSession, generation: int, index: int, width: int, auditor: Subject, clock: Clock
+) -> list[OpenedBody]:
+    """The bodies behind a bundle of entries; who takes them is an event. Raises NotInLog."""
+    await _ensure_shown(session, generation, Place(0, index, width))
+    first = index * WIDTH
+    found = await logs.bodies(session, generation, first, first + width)
+    if len(found) != width:
+        raise NotInLog
+    opened = BodiesOpened(generation=generation, first=first, count=width)
+    await outbox.add(session, opened, by=auditor, at=clock.now())
+    return found
+
+
+async def prove(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> str:
+    """The `.tlog-proof` of an event, its leaf as `extra`. Raises EventUnknown, NotYetProvable, NotInLog."""
+    found = await events.event(session, event_id)
+    if found is None:
+        raise EventUnknown
+    leaf, _ = found
+    place = await logs.place_of(session, leaf)
+    if place is None:
+        raise NotYetProvable(retry_after=1)
+    generation, index = place
+    shown = await _shown(session, generation, clock.now())
+    if shown.size <= index:
+        shown = await logs.newest(session, generation) or shown
+    if shown.size <= index:
+        raise NotYetProvable(retry_after=1)
+    ranges = proofs.inclusion(index, shown.size)
+    try:
+        hashes = proofs.evaluated(ranges, await logs.tiles(session, generation, proofs.tiles_of(ranges, shown.size)))
+    except (KeyError, ValueError) as error:  # rows are gone: the verifier says which
+        raise NotInLog from error
+    await outbox.add(session, EventProved(object=event_id), by=auditor, at=clock.now())
+    return proofs.proof_file(index, hashes, _note(shown), leaf.leaf)
+
+
+async def _ensure_shown(session: AsyncSession, generation: int, place: Place) -> None:
+    newest = await logs.newest(session, generation)
+    if newest is None or width_at(place.level, place.index, newest.size) < place.width:
+        raise NotInLog
+
+
+async def _shown(session: AsyncSession, generation: int, now: datetime) -> Published:
+    newest = await logs.newest(session, generation)
+    if newest is None:
+        raise NotInLog
+    if newest.lines:
+        return newest
+    return await logs.newest_cosigned(session, generation, now - COSIGNED_WITHIN) or newest
+
+
+def _note(shown: Published) -> str:
+    return notes.with_cosignatures(shown.note, shown.lines)
