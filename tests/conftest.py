@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.support.parts import without_receipts
 from xdist.remote import Producer  # type: ignore[import-untyped]  # xdist brings no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
@@ -59,7 +60,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def cluster() -> Iterator[Cluster]:
     """PostgreSQL and NATS with databases, roles, migrations and streams; no part runs."""
     with servers.temporary() as running:
-        yield running
+        yield without_receipts(running)
 
 
 @pytest.fixture(scope="session")

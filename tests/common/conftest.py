@@ -3,7 +3,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from tests.common.line import FollowerSettings, Line, ProducerSettings
-from tests.support.parts import introduce, serving, settings_of
+from tests.support.parts import introduce, serving, settings_of, without_receipts
 from tests.support.tokens import TestKeys
 
 from dossier_common.app import create_app
@@ -17,7 +17,7 @@ from dossier_local.cluster import Cluster
 def cluster() -> Iterator[Cluster]:
     """Servers of these tests alone: they set producers back, delete streams and stop servers."""
     with servers.temporary() as running:
-        yield running
+        yield without_receipts(running)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,12 @@
 """The feed serves whole signed batches to other parts, and to nobody else."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from tests.common.line import Line
 from tests.support.tokens import service_token, txn_token
 
+from dossier_common.clock import ManualClock
 from dossier_common.ids import new_id
 from dossier_common.leaves import NO_LEAF, verify_chain
 from dossier_common.relay import Confirmation
@@ -28,12 +31,12 @@ async def test_pages_end_at_signed_heads(line: Line) -> None:
     await number(line, 3, 700, 1)
     seq, prev, ends = 0, NO_LEAF, []
     while True:
-        events, head = read_page((await line.page(1, seq)).content)
-        if head is None:
+        page = read_page((await line.page(1, seq)).content)
+        if page.head is None:
             break
-        head.verify(line.verifying())
-        verify_chain("retention", 1, seq, prev, events, head)
-        seq, prev = head.seq, head.hash
+        page.head.verify(line.verifying())
+        verify_chain("retention", 1, seq, prev, page.events, page.head)
+        seq, prev = page.head.seq, page.head.hash
         ends.append(seq)
     assert ends == [259, 704]
     assert set(ends) <= {head.seq for head in await line.heads()}
@@ -55,15 +58,47 @@ async def test_next_epoch_follows_the_end_of_the_last(line: Line) -> None:
         answer = (await line.page(1, after)).json()
         assert (answer["epoch"], len(answer["events"]), answer["head"]["seq"]) == (2, 2, 2)
     answer = (await line.page(2, 2)).json()
-    assert answer == {"epoch": 2, "events": [], "head": None}
+    assert (answer["epoch"], answer["events"], answer["head"]) == (2, [], None)
 
 
 async def test_head_is_the_newest(line: Line) -> None:
     headers = {"Authorization": f"Bearer {service_token(line.keys, 'retention', 'audit', [Scope.EVENTS_PULL])}"}
-    assert (await line.http.get("/internal/v1/head", headers=headers)).json() == {"head": None}
+    assert (await line.http.get("/internal/v1/head", headers=headers)).json()["head"] is None
     await number(line, 3, 4)
     head = (await line.http.get("/internal/v1/head", headers=headers)).json()["head"]
     assert (head["epoch"], head["seq"]) == (1, 7)
+
+
+async def test_through_is_the_time_of_what_has_no_number_yet(line: Line) -> None:
+    headers = {"Authorization": f"Bearer {service_token(line.keys, 'retention', 'audit', [Scope.EVENTS_PULL])}"}
+
+    async def through() -> list[datetime]:
+        head = await line.http.get("/internal/v1/head", headers=headers)
+        return [read_page((await line.page(1, 3)).content).through, datetime.fromisoformat(head.json()["through"])]
+
+    await number(line, 3)
+    before = datetime.now(UTC)
+    assert min(await through()) >= before
+    committed = datetime.now(UTC) - timedelta(seconds=70)
+    await line.emit(1, ManualClock(committed))
+    await line.emit(1)
+    assert await through() == [committed, committed]
+    await number(line, 0)
+    assert min(await through()) >= before
+
+
+@pytest.mark.invariant(2)
+async def test_follower_that_asks_for_what_was_pruned_is_told_so(line: Line) -> None:
+    await number(line, 3, 2, 2)
+    first, second, third = await line.heads()
+    for kept, pruned in ((first, 3), (second, 5), (third, 7)):
+        await line.execute("DELETE FROM outbox WHERE seq <= :seq", seq=pruned)
+        await line.execute("DELETE FROM outbox_heads WHERE seq < :seq", seq=kept.seq)
+        for epoch, after in ((0, 0), (1, 0), (1, pruned - 1)):
+            answer = await line.page(epoch, after)
+            assert (answer.status_code, answer.json()["type"]) == (410, "urn:dossier:problem:events-pruned")
+            assert answer.json()["oldest"] == {"epoch": 1, "seq": pruned + 1}
+        assert (await line.page(1, pruned)).status_code == 200
 
 
 @pytest.mark.parametrize("query", ["epoch=-1", "epoch=x", "after=-1", f"after={2**63}", f"epoch={2**31}"])

@@ -59,7 +59,7 @@ async def test_stream_and_feed_together_apply_each_event_once(line: Line) -> Non
 
 
 async def test_batches_that_a_fetch_cuts_wait_for_their_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dossier_common.inbox.FETCH", 7)
+    monkeypatch.setattr("dossier_common.pull.BATCH", 7)
     line.take_feed_away()
     async with running(line.relay().run(), line.consumer().run()):
         await line.emit(100)
@@ -119,8 +119,7 @@ async def test_lost_stream_is_replaced_by_the_feed(line: Line) -> None:
 
 
 @pytest.mark.invariant(2)
-async def test_silence_sends_the_follower_to_the_feed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dossier_common.inbox.SILENCE", 0.5)
+async def test_silence_sends_the_follower_to_the_feed(line: Line) -> None:
     async with running(line.consumer().run()):
         await asyncio.sleep(0.2)
         await numbered_only(line, 3)  # and never published
@@ -131,8 +130,7 @@ async def test_silence_sends_the_follower_to_the_feed(line: Line, monkeypatch: p
 
 @pytest.mark.invariant(2)
 async def test_old_messages_do_not_hold_up_new_ones(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"STALE": 0.0, "FETCH": 1, "SILENCE": 1000.0}.items():
-        monkeypatch.setattr(f"dossier_common.inbox.{name}", value)
+    monkeypatch.setattr("dossier_common.pull.BATCH", 1)
     async with running(line.relay().run()):
         await line.emit(500)
         await line.published()

@@ -1,6 +1,7 @@
 """Leaves, heads and their travel: any change of any field of any event of a chain is found."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dossier_common.canonical import canonical
+from dossier_common.events import instant
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.leaves import NO_LEAF, ChainBroken, Head, Numbered, commitment, number, verify_chain
 from dossier_common.wire import (
+    Page,
     event_from_json,
     event_to_json,
     head_from_json,
@@ -156,9 +159,22 @@ def test_what_travels_arrives_as_it_was(made: tuple[list[Numbered], Head]) -> No
     events, head = chain_of([b'{"zh":"\xe5\xaf\x86","quote":"\\""}' for _ in made[0]])
     for event in events:
         assert read_message(message(event, head)) == (event, head)
+    through = datetime(2026, 1, 1, 12, tzinfo=UTC)
     page = {"epoch": 1, "events": [event_to_json(event) for event in events], "head": head_to_json(head)}
-    assert read_page(orjson.dumps(page)) == (events, head)
-    assert read_page(b'{"epoch":1,"events":[],"head":null}') == ([], None)
+    assert read_page(orjson.dumps(page | {"through": instant(through)})) == Page(events, head, through)
+    end = {"epoch": 1, "events": [], "head": None, "through": instant(through)}
+    assert read_page(orjson.dumps(end)) == Page([], None, through)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"through": None}, {"through": "2026-01-01T12:00:00"}, {"through": "yesterday"}, {"head": {}}, {"events": [{}]}],
+)
+def test_page_without_its_instant_or_its_head_is_none(change: dict[str, object]) -> None:
+    page = {"epoch": 1, "events": [], "head": None, "through": "2026-01-01T12:00:00Z"}
+    assert read_page(orjson.dumps(page)).head is None
+    with pytest.raises(ChainBroken):
+        read_page(orjson.dumps(page | change))
 
 
 json_values = st.recursive(

@@ -1,6 +1,6 @@
 import asyncio
 
-from dossier_common.relay import _set_within
+from dossier_common.clock import set_within
 
 
 async def test_a_waiting_relay_ends_when_it_is_cancelled_as_it_is_woken() -> None:
@@ -9,7 +9,7 @@ async def test_a_waiting_relay_ends_when_it_is_cancelled_as_it_is_woken() -> Non
     async def wait_again_and_again() -> None:
         while True:
             woken.clear()
-            await _set_within(woken, 60)
+            await set_within(woken, 60)
 
     waiting = asyncio.create_task(wait_again_and_again())
     await asyncio.sleep(0)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from dossier_common.cursors import read_cursor
 from dossier_common.events import Event, encode, instant
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
-from dossier_common.inbox import Consumer, read_cursor
+from dossier_common.inbox import Consumer
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, Head, number
 from dossier_common.worker import Context

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 from unittest.mock import patch
 
@@ -18,8 +19,23 @@ from dossier_common.auth import Verifier
 from dossier_common.peers import Peers
 from dossier_common.settings import PartSettings
 from dossier_local.cluster import Cluster
+from dossier_local.environment import Environment
 
 S = TypeVar("S", bound=PartSettings)
+
+
+class WithoutReceipts(Environment):
+    """No audit service runs beside a component test, so that nothing gets a receipt: the backlog's limits are far."""
+
+    def of(self, part: str) -> dict[str, str]:
+        prefix = f"DOSSIER_{part.upper()}_BACKLOG"
+        return super().of(part) | {f"{prefix}_SECONDS": str(10**10), f"{prefix}_ROWS": str(10**10)}
+
+
+def without_receipts(cluster: Cluster) -> Cluster:
+    """The cluster, for parts that get no receipt."""
+    known = cluster.environment
+    return replace(cluster, environment=WithoutReceipts(known.state, known.postgres, known.broker, known.ports))
 
 
 def settings_of(cluster: Cluster, part: str, cls: type[S]) -> S:

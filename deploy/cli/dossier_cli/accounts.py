@@ -19,7 +19,7 @@ def publishes(user: str) -> tuple[str, ...]:
     """Subjects that this user may publish to, requests to the server included."""
     if user == OPERATOR:
         return ("$JS.API.STREAM.>", "$JS.API.CONSUMER.>", "$JS.API.INFO")
-    own = (topology.subjects(user),) if user in topology.PUBLISHERS else ()
+    own = (topology.subjects(user), topology.heartbeat_subject(user)) if user in topology.PUBLISHERS else ()
     receipts = (topology.receipt_subject("*"),) if user == "audit" else ()
     followed = tuple(topology.stream(producer) for producer in topology.FOLLOWS[user])
     fetch = tuple(f"$JS.API.CONSUMER.MSG.NEXT.{name}.{user}" for name in followed)
@@ -43,7 +43,8 @@ def refused(user: str) -> tuple[str, ...]:
 def subscribes(user: str) -> tuple[str, ...]:
     """Subjects that this user may subscribe to."""
     receipts = (topology.receipt_subject(user),) if user in topology.PUBLISHERS else ()
-    return (f"{topology.inbox_prefix(user)}.>", *receipts)
+    heartbeats = tuple(topology.heartbeat_subject(producer) for producer in topology.FOLLOWS.get(user, ()))
+    return (f"{topology.inbox_prefix(user)}.>", *receipts, *heartbeats)
 
 
 def configuration(passwords: Mapping[str, str]) -> str:

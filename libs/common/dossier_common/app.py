@@ -4,17 +4,17 @@ Problem details (RFC 9457), health, request ids, limits on size and time, strict
 idempotent creation. A part adds its routers and its lifespan.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
 from fastapi.routing import APIRoute
@@ -23,7 +23,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from dossier_common import feed, outbox, telemetry
-from dossier_common.auth import Verifier
+from dossier_common.auth import Verifier, declared_scopes
+from dossier_common.backlog import Backlog
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.database import Database, unreachable
 from dossier_common.edge import Edge
@@ -34,6 +35,7 @@ from dossier_common.keys import SigningKey
 from dossier_common.peers import Peers
 from dossier_common.problems import (
     AuditUnavailable,
+    EventsPruned,
     Fault,
     InsufficientScope,
     Invalid,
@@ -82,7 +84,7 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        needed = frozenset(_scopes_of(self.dependant))
+        needed = frozenset(declared_scopes(self.dependant))
         takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
 
         async def handle(request: Request) -> Response:
@@ -101,12 +103,6 @@ class _Route(APIRoute):
             return response
 
         return handle
-
-
-def _scopes_of(dependant: Dependant) -> Iterator[str]:
-    yield from dependant.own_oauth_scopes or []
-    for each in dependant.dependencies:
-        yield from _scopes_of(each)
 
 
 def router(*, tags: list[str]) -> APIRouter:
@@ -136,7 +132,7 @@ def create_app(
     """The web application of one part.
 
     Without settings it can only be asked for its OpenAPI document. The lifespan opens `app.state.database`,
-    `signing_key`, `peers`, `verifier` and `clock` before it runs the part's own.
+    `signing_key`, `peers`, `verifier`, `backlog` and `clock` before it runs the part's own.
     """
     app = FastAPI(
         title=f"Dossier: {part}",
@@ -149,8 +145,9 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.refused = refused
-    for each in (*routers, feed.router):
+    for each in routers:
         app.include_router(each)
+    app.include_router(feed.router, responses=responses(EventsPruned.status))
     for error in (Problem, HTTPException, RequestValidationError, *DATABASE_ERRORS):
         app.add_exception_handler(error, answer_problem)
     app.router.routes.extend(_health())
@@ -168,6 +165,10 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
         app.state.database = Database(settings)
         app.state.peers = Peers(part, key, settings.common, clock)
         app.state.verifier = Verifier(settings.common.issuer, part, app.state.peers.keys, clock)
+        app.state.backlog = Backlog(
+            app.state.database, clock.now, seconds=settings.backlog_seconds, rows=settings.backlog_rows
+        )
+        looking = asyncio.create_task(app.state.backlog.run())
         try:
             if inner is None:
                 yield
@@ -175,6 +176,9 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
                 async with inner(app):
                     yield
         finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
             await app.state.peers.close()
             await app.state.database.close()
 

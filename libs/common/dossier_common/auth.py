@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -17,6 +17,7 @@ import httpx
 import orjson
 from cachetools import LRUCache
 from fastapi import Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2, SecurityScopes
 from joserfc import jwt
@@ -199,10 +200,27 @@ async def permitted(
     Scopes for services only are refused to everyone else, whatever the token says.
     """
     subject = await identify(request)
-    for scope in scopes.scopes:
+    _ensure_scopes(subject, scopes.scopes)
+    return subject
+
+
+async def ensure_declared(request: Request) -> None:
+    """The caller has every scope that this request's endpoint declares. Raises Unauthenticated, InsufficientScope."""
+    route = request.scope["route"]
+    _ensure_scopes(await identify(request), declared_scopes(route.dependant))
+
+
+def declared_scopes(dependant: Dependant) -> Iterator[str]:
+    """The scopes that an endpoint declares, through all that it depends on."""
+    yield from dependant.own_oauth_scopes or []
+    for each in dependant.dependencies:
+        yield from declared_scopes(each)
+
+
+def _ensure_scopes(subject: Subject, scopes: Iterable[str]) -> None:
+    for scope in scopes:
         if scope not in subject.scopes or (scope in SERVICE_ONLY and subject.service is None):
             raise InsufficientScope(scope)
-    return subject
 
 
 def scope(*scopes: Scope) -> Any:

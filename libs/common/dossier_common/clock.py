@@ -1,5 +1,6 @@
 """Time, injected: nothing else in the product asks the machine what time it is."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -33,3 +34,12 @@ class ManualClock:
     def advance(self, by: timedelta) -> None:
         """Moves forward, or backward with a negative duration."""
         self._at += by
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for an event, at most so long; whether it is set. Not `wait_for`, which before 3.12 loses cancellations."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,12 +1,13 @@
-"""A part's own database: engine, sessions, and the two dependencies that endpoints take.
+"""A part's own database: engine, sessions, and the three dependencies that endpoints take.
 
 One request, one transaction: `Write` commits before the answer is sent (`scope="function"`), so that a failed
-commit is a 503 and never a 200; an exception rolls back.
+commit is a 503 and never a 200; an exception rolls back. `Recorded` is the same for a reading that leaves an event.
+Both are refused while too many events wait for their receipt (see backlog), `Read` never is.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import asyncpg
 from fastapi import Depends, Request
@@ -15,8 +16,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from dossier_common import idempotency
+from dossier_common import auth, idempotency
+from dossier_common.problems import AuditUnavailable
 from dossier_common.settings import PartSettings
+
+if TYPE_CHECKING:
+    from dossier_common.backlog import Backlog
 
 UNREACHABLE = (
     OperationalError,
@@ -33,6 +38,8 @@ UNREACHABLE = (
     asyncpg.TransactionRollbackError,
 )
 """What a database raises that is away, full or restarting, or that gave way to another; answered with 503."""
+READINGS, WRITES = 1, 10
+"""How many times the backlog's limits stop a reading that is recorded, and a change."""
 
 
 def unreachable(error: BaseException) -> bool:
@@ -107,10 +114,42 @@ def database_of(request: Request) -> Database:
     return cast("Database", request.app.state.database)
 
 
+def backlog_of(request: Request) -> "Backlog":
+    """What is known of the part's backlog."""
+    return cast("Backlog", request.app.state.backlog)
+
+
+async def ensure_recordable(request: Request, times: int) -> None:
+    """Raises AuditUnavailable when the backlog is over so many times its limits.
+
+    A caller who may not do this at all is refused all the same, and that is recorded.
+    """
+    try:
+        backlog_of(request).ensure(times)
+    except AuditUnavailable:
+        await auth.ensure_declared(request)
+        raise
+
+
 async def write_session(request: Request) -> AsyncIterator[AsyncSession]:
     """A transaction that commits before the answer is sent. A known Idempotency-Key is replayed from here."""
+    await ensure_recordable(request, WRITES)
     async with database_of(request).transaction() as session:
         await idempotency.claim(session, request)
+        yield session
+
+
+@asynccontextmanager
+async def recorded(request: Request) -> AsyncIterator[AsyncSession]:
+    """The transaction of a reading that is recorded, for an endpoint that opens content after its commit."""
+    await ensure_recordable(request, READINGS)
+    async with database_of(request).transaction() as session:
+        yield session
+
+
+async def recorded_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """A transaction that commits before the answer is sent: the reading is on record, or there is no answer."""
+    async with recorded(request) as session:
         yield session
 
 
@@ -121,4 +160,5 @@ async def read_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 
 Write = Annotated[AsyncSession, Depends(write_session, scope="function")]
+Recorded = Annotated[AsyncSession, Depends(recorded_session, scope="function")]
 Read = Annotated[AsyncSession, Depends(read_session, scope="function")]

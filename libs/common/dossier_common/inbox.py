@@ -1,42 +1,57 @@
 """Consumers: they follow a producer's chain, verify it, and apply it in order.
 
 The cursor moves in the transaction that applies the events, and the acknowledgement follows the commit, so
-that each event is applied exactly once. A gap, a fork or a silence makes the consumer pull from the feed.
+that each event is applied exactly once. A gap, a fork or a silence makes the consumer pull from the feed. Beside the
+cursor stands until when nothing can be missing (`fresh_at`): heartbeats and the end of the feed move it, and a handler
+that is slow or fails does not.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.client import JetStreamContext
-from sqlalchemy import select
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_common import tables, telemetry
+from dossier_common import cursors, metrics, tables, telemetry
 from dossier_common.clock import Clock
+from dossier_common.cursors import Cursor
 from dossier_common.database import Database
 from dossier_common.events import Envelope, Event
+from dossier_common.heartbeats import Pulse
 from dossier_common.keys import VerifyingKeys
-from dossier_common.leaves import NO_LEAF, ChainBroken, Head, Numbered, verify_chain
+from dossier_common.leaves import ChainBroken, Head, Numbered, verify_chain
 from dossier_common.peers import Peers
-from dossier_common.problems import UpstreamUnavailable
+from dossier_common.problems import EventsPruned, UpstreamUnavailable
+from dossier_common.pull import BATCH, Pull
 from dossier_common.scopes import Scope
-from dossier_common.topology import stream
-from dossier_common.wire import read_message, read_page
+from dossier_common.topology import heartbeat_subject, stream
+from dossier_common.wire import Page, read_message, read_page
 
-FETCH = 256
-FETCH_SECONDS = 1.0
-SILENCE = 10.0
-STALE = 1.0
+SILENCE = 1.5
+"""Seconds without a heartbeat after which the feed is asked."""
+BEHIND = 1.0
+"""Seconds in which the stream has to bring what a heartbeat spoke of."""
+FEED_SECONDS = 1.0
+"""Between two questions to the feed, while it is needed."""
+FEED_PRUNED_SECONDS = 60.0
+TICK = 0.25
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 LINGER_SECONDS, LINGER_BUSY_SECONDS, BUSY = 0.02, 0.1, 8
-"""After a fetch that was not full: a transaction for a handful of events costs more than they do."""
-PENDING_LIMIT = 4 * FETCH
+"""After messages that were few: a transaction for a handful of events costs more than they do."""
+PENDING_LIMIT = 4 * BATCH
+FRESH_STEP = timedelta(seconds=0.75)
+"""Freshness is written when it has moved so far: about once a second, since heartbeats come twice."""
+HANDLED_KEEP: Final = timedelta(days=14)
+"""Twice as long as an outbox keeps what it may have to number again."""
 
 E = TypeVar("E", bound=Event)
 Handler = Callable[[AsyncSession, Any, Envelope], Awaitable[None]]
@@ -46,7 +61,8 @@ Apply = Callable[[AsyncSession, str, Sequence[Numbered], Head], Awaitable[None]]
 class Handlers:
     """What a part does at which event: `@handlers.on(RoleAssigned)` above `async def f(session, event, envelope)`.
 
-    Types without a handler pass by. An unexpected error leaves the cursor where it is, and is tried again.
+    Types without a handler pass by. An unexpected error leaves the cursor where it is, and is tried again. An event is
+    handled once, by its id: a producer that was restored may number it again in a new epoch.
     """
 
     def __init__(self) -> None:
@@ -69,22 +85,34 @@ class Handlers:
             raise ValueError(f"{sorted(twice)} have a handler already")
         self._handlers |= other._handlers  # noqa: SLF001  # its own class
 
-    async def apply(self, session: AsyncSession, _producer: str, events: Sequence[Numbered], _head: Head) -> None:
-        """Hands each known event to its handler, in order."""
-        for numbered in events:
-            known = self._handlers.get(numbered.type)
-            if known is not None:
+    async def apply(self, session: AsyncSession, producer: str, events: Sequence[Numbered], _head: Head) -> None:
+        """Hands each known event that was not handled before to its handler, in order."""
+        known = {event.id: event for event in events if event.type in self._handlers}  # in order, each id once
+        if not known:
+            return
+        new = await _not_handled(session, producer, known)
+        for event_id, numbered in known.items():
+            if event_id in new:
+                event_type, handler = self._handlers[numbered.type]
                 envelope = Envelope.decode(numbered.body)
-                await known[1](session, known[0].model_validate(envelope.data), envelope)
+                await handler(session, event_type.model_validate(envelope.data), envelope)
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far a producer's chain has been applied."""
+async def _not_handled(session: AsyncSession, producer: str, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the ids that nobody has handled, which from here on are handled with this transaction."""
+    table = tables.handled_events
+    rows = [{"producer": producer, "id": event_id} for event_id in ids]
+    noted = insert(table).values(rows).on_conflict_do_nothing().returning(table.c.id)
+    return set((await session.execute(noted)).scalars())
 
-    epoch: int = 0
-    seq: int = 0
-    hash: bytes = NO_LEAF
+
+async def forget_handled(session: AsyncSession, before: datetime) -> None:
+    """Deletes what was handled earlier than `before`."""
+    await session.execute(delete(tables.handled_events).where(tables.handled_events.c.at < before))
+
+
+class FeedPruned(Exception):
+    """The producer no longer has what comes next: this follower needs another way to catch up."""
 
 
 class Consumer:
@@ -105,118 +133,42 @@ class Consumer:
         self._part, self._producer = part, producer
         self._database, self._keys, self._peers = database, keys, peers
         self._nats, self._clock, self._apply = nats, clock, apply
+        self._labels = {"producer": producer}
+        self._pulse, self._woken = Pulse(producer, keys), asyncio.Event()
         self._unread: Msg | None = None
+        self._fresh_at: datetime | None = None
+        self._feed_owed, self._feed_due, self._feed_wait = True, float("-inf"), FIRST_WAIT
+        self._moved_at = float("-inf")
 
     async def run(self) -> None:
-        """Catches up by the feed, then follows the stream; goes back to the feed whenever the stream is no help."""
-        waiting = FIRST_WAIT
+        """Catches up by the feed, then follows the stream; asks the feed whenever the stream is no help."""
+        waiting, loop = FIRST_WAIT, asyncio.get_running_loop()
+        self._feed_owed = True
         while True:
+            started = loop.time()
             try:
-                await self.catch_up()
-                await self._skip_unread()
-                await self._follow(SILENCE)
-                waiting = FIRST_WAIT
-            except UpstreamUnavailable as error:
-                self._report("feed-unavailable", error)
-                waiting = await self._follow_without_feed(waiting)
+                if self._nats.is_connected:
+                    await self._follow()
+                elif started >= self._feed_due:
+                    await self._ask_feed()
+                else:
+                    await asyncio.sleep(TICK)
             except (NatsError, ChainBroken, OSError) as error:
+                metrics.STREAM_LEFT.add(1, self._labels)
                 self._report("stream-left", error)
+                self._feed_owed = True
+                waiting = FIRST_WAIT if loop.time() - started > LONGEST_WAIT else min(waiting * 2, LONGEST_WAIT)
                 await asyncio.sleep(waiting)
-                waiting = min(waiting * 2, LONGEST_WAIT)
 
     async def catch_up(self) -> None:
-        """Applies all that the producer's feed has now. Raises UpstreamUnavailable, ChainBroken."""
-        while await self._pull_page():
-            pass
-
-    def _report(self, what: str, error: Exception) -> None:
-        telemetry.log().warning(what, producer=self._producer, error=type(error).__name__, detail=str(error)[:200])
-
-    async def _follow_without_feed(self, waiting: float) -> float:
-        try:
-            await self._follow(waiting)
-        except (NatsError, ChainBroken, OSError) as error:
-            self._report("stream-left", error)
-            await asyncio.sleep(waiting)
-        return min(waiting * 2, LONGEST_WAIT)
-
-    async def _skip_unread(self) -> None:
-        """What the stream held and could not be applied has come by the feed: it need not be delivered again."""
-        if self._unread is not None and self._nats.is_connected:
-            await self._unread.ack()
-        self._unread = None
-
-    async def _pull_page(self) -> bool:
-        cursor = await self._cursor()
-        answer = await self._peers.get(
-            self._producer, "/internal/v1/feed", Scope.EVENTS_PULL, epoch=cursor.epoch, after=cursor.seq
-        )
-        if answer.status_code != 200:
-            raise UpstreamUnavailable(f"The feed of {self._producer} answers {answer.status_code}.")
-        events, head = read_page(answer.content)
-        if not events or head is None:
-            return False
-        await self.take(events, head)
-        return True
-
-    async def _cursor(self) -> "Cursor":
-        async with self._database.session() as session:
-            return await read_cursor(session, self._producer)
-
-    async def _follow(self, silence: float) -> None:
-        if not self._nats.is_connected:
-            await asyncio.sleep(0.5)
-            return
-        subscription = await self._nats.jetstream().pull_subscribe_bind(
-            durable=self._part, stream=stream(self._producer), inbox_prefix=self._inbox()
-        )
-        try:
-            await self._fetch(subscription, silence)
-        finally:
-            if self._nats.is_connected:
-                await subscription.unsubscribe()
-
-    def _inbox(self) -> bytes:
-        return bytes(self._nats._inbox_prefix) + b"."  # noqa: SLF001  # the client has no getter for it
-
-    async def _fetch(self, subscription: JetStreamContext.PullSubscription, silence: float) -> None:
-        pending: dict[int, _Message] = {}
-        cursor = await self._cursor()
-        loop = asyncio.get_running_loop()
-        heard = fresh = loop.time()
-        while loop.time() - heard < silence:
-            messages = await _fetched(subscription)
-            if not messages:  # an empty stream is silence too: what it should hold may have been lost with it
-                continue
-            heard = loop.time()
-            self._unread = messages[-1]
-            for each in messages:
-                event, head = read_message(each.data)
-                if (event.epoch, event.seq) > (cursor.epoch, cursor.seq):
-                    self._ensure_same_epoch(event, cursor)
-                    pending[event.seq] = _Message(each, event, head)
-            batch = _whole_batches(pending, cursor)
-            if batch:
-                last = batch[-1]
-                cursor = await self._take([each.event for each in batch], last.head)
-                await last.message.ack()
-                pending = {seq: each for seq, each in pending.items() if seq > cursor.seq}
-                fresh = loop.time()
-            elif not pending:  # known already
-                await messages[-1].ack()
-                if loop.time() - fresh > STALE:  # what is new waits behind what is old
-                    await self.catch_up()
-                    fresh, cursor = loop.time(), await self._cursor()
-            elif cursor.seq + 1 not in pending or len(pending) > PENDING_LIMIT:
-                raise ChainBroken(f"{self._producer}: a gap after {cursor.epoch}/{cursor.seq}")
-            self._unread = None
-            if len(messages) < FETCH:
-                await asyncio.sleep(LINGER_SECONDS if len(messages) < BUSY else LINGER_BUSY_SECONDS)
-
-    def _ensure_same_epoch(self, event: Numbered, cursor: "Cursor") -> None:
-        """An epoch is left by the feed alone, which first gives all that the old one still has."""
-        if event.epoch != max(cursor.epoch, 1):
-            raise ChainBroken(f"{self._producer}: epoch {event.epoch} came by the stream after {cursor.epoch}")
+        """Applies all that the producer's feed has now. Raises UpstreamUnavailable, FeedPruned, ChainBroken."""
+        while True:
+            asked_at = self._clock.now()
+            page = await self._page()
+            if page.head is None:
+                await self._note_fresh(min(asked_at, page.through))
+                return
+            await self.take(page.events, page.head)
 
     async def take(self, events: Sequence[Numbered], head: Head) -> None:
         """Verifies and applies what is newer than the cursor, and moves the cursor, in one transaction.
@@ -225,10 +177,133 @@ class Consumer:
         """
         await self._take(events, head)
 
-    async def _take(self, events: Sequence[Numbered], head: Head) -> "Cursor":
+    def _report(self, what: str, error: Exception) -> None:
+        telemetry.log().warning(what, producer=self._producer, error=type(error).__name__, detail=str(error)[:200])
+
+    # -- the feed
+
+    async def _ask_feed(self) -> None:
+        """Catches up by the feed; when it cannot be had, it is asked again after a while. Raises ChainBroken."""
+        loop = asyncio.get_running_loop()
+        try:
+            await self.catch_up()
+        except UpstreamUnavailable as error:
+            self._report("feed-unavailable", error)
+            self._feed_owed, self._feed_wait = True, min(self._feed_wait * 2, LONGEST_WAIT)
+        except FeedPruned as error:
+            metrics.FEED_PRUNED.add(1, self._labels)
+            telemetry.log().error("feed-pruned", producer=self._producer, detail=str(error))
+            self._feed_owed, self._feed_wait = True, FEED_PRUNED_SECONDS
+        else:
+            await self._skip_unread()
+            self._feed_owed, self._feed_wait = False, FIRST_WAIT
+            self._feed_due = loop.time() + FEED_SECONDS
+            return
+        self._feed_due = loop.time() + self._feed_wait
+
+    def _feed_needed(self, now: float) -> bool:
+        """Whether something may be missing that the stream does not bring: after an error, a silence, or a lag."""
+        if now < self._feed_due:
+            return False
+        ahead = self._pulse.ahead_since()
+        stuck = ahead is not None and now - max(ahead, self._moved_at) > BEHIND
+        return self._feed_owed or stuck or now - self._pulse.heard_at > SILENCE
+
+    async def _page(self) -> Page:
+        cursor = await self._cursor()
+        metrics.FEED_PULLS.add(1, self._labels)
+        answer = await self._peers.get(
+            self._producer, "/internal/v1/feed", Scope.EVENTS_PULL, epoch=cursor.epoch, after=cursor.seq
+        )
+        if answer.status_code == EventsPruned.status:
+            raise FeedPruned(f"after {cursor.epoch}/{cursor.seq}: {answer.json().get('detail')}")
+        if answer.status_code != 200:
+            raise UpstreamUnavailable(f"The feed of {self._producer} answers {answer.status_code}.")
+        return read_page(answer.content)
+
+    async def _skip_unread(self) -> None:
+        """What the stream held and could not be applied has come by the feed: it need not be delivered again."""
+        if self._unread is not None and self._nats.is_connected:
+            await self._unread.ack()
+        self._unread = None
+
+    # -- the stream
+
+    async def _follow(self) -> None:
+        """Follows stream and heartbeats. Raises ChainBroken, and NatsError when the stream is no help."""
+        async with self._listening(), Pull(self._nats, stream(self._producer), self._part, self._woken) as pull:
+            try:
+                await self._apply_all(pull)
+            finally:
+                self._unread = pull.last or self._unread
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+
+        async def heard(message: Msg) -> None:
+            self._pulse.hear(message.data, loop.time())
+            self._woken.set()
+
+        subscription = await self._nats.subscribe(heartbeat_subject(self._producer), cb=heard)
+        try:
+            yield
+        finally:
+            if self._nats.is_connected:
+                await subscription.unsubscribe()
+
+    async def _apply_all(self, pull: Pull) -> None:
+        loop = asyncio.get_running_loop()
+        pending: dict[int, _Message] = {}
+        cursor = await self._cursor()
+        while True:
+            if self._feed_needed(loop.time()):
+                await self._ask_feed()
+                cursor = await self._cursor()
+                pending = {seq: each for seq, each in pending.items() if seq > cursor.seq}
+            messages = await pull.take(TICK)
+            if messages:
+                cursor = await self._apply_messages(messages, pending, cursor)
+            await self._hear(cursor)
+            if messages and len(messages) < BATCH:
+                await asyncio.sleep(LINGER_SECONDS if len(messages) < BUSY else LINGER_BUSY_SECONDS)
+
+    async def _apply_messages(self, messages: Sequence[Msg], pending: dict[int, "_Message"], cursor: Cursor) -> Cursor:
+        """Applies the whole batches that the messages complete, and then acknowledges them. Raises ChainBroken."""
+        for each in messages:
+            event, head = read_message(each.data)
+            if (event.epoch, event.seq) > cursor.place:
+                self._ensure_same_epoch(event, cursor)
+                pending[event.seq] = _Message(each, event, head)
+        batch = _whole_batches(pending, cursor)
+        if batch:
+            last = batch[-1]
+            cursor = await self._take([each.event for each in batch], last.head)
+            await last.message.ack()
+            for seq in [seq for seq in pending if seq <= cursor.seq]:
+                del pending[seq]
+            self._moved_at = asyncio.get_running_loop().time()
+        elif not pending:  # known already
+            await messages[-1].ack()
+        elif cursor.seq + 1 not in pending or len(pending) > PENDING_LIMIT:
+            raise ChainBroken(f"{self._producer}: a gap after {cursor.epoch}/{cursor.seq}")
+        return cursor
+
+    def _ensure_same_epoch(self, event: Numbered, cursor: Cursor) -> None:
+        """An epoch is left by the feed alone, which first gives all that the old one still has."""
+        if event.epoch != max(cursor.epoch, 1):
+            raise ChainBroken(f"{self._producer}: epoch {event.epoch} came by the stream after {cursor.epoch}")
+
+    # -- cursor and freshness
+
+    async def _cursor(self) -> Cursor:
+        async with self._database.session() as session:
+            return await cursors.read_cursor(session, self._producer)
+
+    async def _take(self, events: Sequence[Numbered], head: Head) -> Cursor:
         async with self._database.transaction() as session:
-            cursor = await self._locked_cursor(session)
-            if (head.epoch, head.seq) <= (cursor.epoch, cursor.seq):
+            cursor = await cursors.locked_cursor(session, self._producer, self._clock)
+            if (head.epoch, head.seq) <= cursor.place:
                 return cursor
             if head.epoch > cursor.epoch:
                 cursor = Cursor(head.epoch)
@@ -237,25 +312,22 @@ class Consumer:
             verify_chain(self._producer, head.epoch, cursor.seq, cursor.hash, newer, head)
             await self._apply(session, self._producer, newer, head)
             moved = Cursor(head.epoch, head.seq, head.hash)
-            await write_cursor(session, self._producer, moved, self._clock)
-            return moved
+            await cursors.write_cursor(session, self._producer, moved, self._clock)
+        metrics.APPLIED.add(len(newer), self._labels)
+        return moved
 
-    async def _locked_cursor(self, session: AsyncSession) -> "Cursor":
-        """The cursor, made if there is none yet: two that start at once must not both apply the first batch."""
-        cursor = await read_cursor(session, self._producer, lock=True)
-        if cursor != Cursor():
-            return cursor
-        values = {"epoch": cursor.epoch, "seq": cursor.seq, "hash": cursor.hash, "applied_at": self._clock.now()}
-        await session.execute(insert(tables.cursors).values(producer=self._producer, **values).on_conflict_do_nothing())
-        return await read_cursor(session, self._producer, lock=True)
+    async def _hear(self, cursor: Cursor) -> None:
+        """A heartbeat that the cursor has reached: what its producer had committed by then is applied."""
+        at = self._pulse.passed(cursor)
+        if at is not None:
+            await self._note_fresh(min(at, self._clock.now()))
 
-
-async def _fetched(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
-    """What has come; nothing when there is nothing, whether the server says so or not."""
-    try:
-        return await subscription.fetch(FETCH, timeout=FETCH_SECONDS)
-    except TimeoutError:  # the client raises its own, and the plain one when the time is over before it asks
-        return []
+    async def _note_fresh(self, at: datetime) -> None:
+        if self._fresh_at is not None and at - self._fresh_at < FRESH_STEP:
+            return
+        async with self._database.transaction() as session:
+            await cursors.write_fresh(session, self._producer, at, self._clock)
+        self._fresh_at = at
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,21 +348,3 @@ def _whole_batches(pending: Mapping[int, _Message], cursor: Cursor) -> list[_Mes
             whole = len(found)
         seq += 1
     return found[:whole]
-
-
-async def read_cursor(session: AsyncSession, producer: str, *, lock: bool = False) -> Cursor:
-    """How far this producer was applied; locks it for a transaction that will move it."""
-    table = tables.cursors
-    query = select(table.c.epoch, table.c.seq, table.c.hash).where(table.c.producer == producer)
-    row = (await session.execute(query.with_for_update() if lock else query)).one_or_none()
-    return Cursor(row.epoch, row.seq, row.hash) if row else Cursor()
-
-
-async def write_cursor(session: AsyncSession, producer: str, cursor: Cursor, clock: Clock) -> None:
-    """Moves the cursor."""
-    values = {"epoch": cursor.epoch, "seq": cursor.seq, "hash": cursor.hash, "applied_at": clock.now()}
-    await session.execute(
-        insert(tables.cursors)
-        .values(producer=producer, **values)
-        .on_conflict_do_update(index_elements=["producer"], set_=values)
-    )

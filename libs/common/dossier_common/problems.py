@@ -9,6 +9,7 @@ Problem
 │   └── Hidden               exists, but not for this caller; recorded like a refusal
 ├── Conflict 409
 │   └── IdempotencyConflict
+├── EventsPruned 410         a follower asks for events that its producer no longer has
 ├── Stale 412
 ├── TooLarge 413
 ├── UnsupportedMedia 415
@@ -175,6 +176,14 @@ class IdempotencyConflict(Conflict):
     words = Words("幂等键已用于其他请求", "This Idempotency-Key was used for another request")
 
 
+class EventsPruned(Problem):
+    """Events after this cursor are gone from the outbox; `oldest` is the place of the first that there is."""
+
+    status = 410
+    slug = "events-pruned"
+    words = Words("所请求的事件已清除", "These events are no longer here")
+
+
 class Stale(Problem):
     """If-Match names another version than the present one."""
 
@@ -233,8 +242,8 @@ class Unavailable(Problem):
     slug = "upstream-unavailable"
     words = Words("服务暂不可用", "Temporarily unavailable")
 
-    def __init__(self, detail: str | None = None, *, retry_after: int = 2) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+    def __init__(self, detail: str | None = None, *, retry_after: int = 2, **members: Any) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)}, **members)
 
 
 class UpstreamUnavailable(Unavailable):

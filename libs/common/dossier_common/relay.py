@@ -2,24 +2,27 @@
 
 One relay a producer: it writes on the connection that holds the advisory lock, and the unique key on (epoch, seq)
 stops one that was frozen and wakes beside its successor. It numbers nothing before the audit service has said how
-far it has come: a producer that is behind that was restored, and starts a new epoch.
+far it has come: a producer that is behind that was restored, and starts a new epoch. Receipts come by message; it asks
+for one that was missed. Twice a second it says how far the chain goes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from typing import Any
 
 import asyncpg
 import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from dossier_common import telemetry
-from dossier_common.clock import Clock
+from dossier_common import heartbeats, metrics, telemetry
+from dossier_common.clock import Clock, set_within
 from dossier_common.database import Database
 from dossier_common.events import instant
+from dossier_common.heartbeats import Heartbeat
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, Head, Numbered, number
@@ -33,8 +36,14 @@ LINGER_SECONDS, LINGER_BUSY_SECONDS, BUSY = 0.01, 0.03, 8
 """After a batch that was not full: the first event goes at once, those behind it gather, longer when there are many."""
 KNOWN_MESSAGE = 10201
 
+RECEIPT_SECONDS = 3.0
+"""While events wait for a receipt and none comes by message, it is asked for so often."""
+RECEIPT_LINGER_SECONDS = 0.1
+
 Deliver = Callable[[Sequence[Numbered], Head], Awaitable[None]]
 Confirmed = Callable[[], Awaitable["Confirmation | None"]]
+Listen = Callable[[Callable[["Confirmation"], None]], Coroutine[Any, Any, None]]
+Beat = Callable[[Heartbeat], Awaitable[None]]
 
 _UNNUMBERED = "SELECT id, type, time, body FROM outbox WHERE seq IS NULL ORDER BY id LIMIT $1"
 _NUMBER = """
@@ -56,6 +65,11 @@ _RECEIPT = """
 UPDATE outbox_state SET receipt_epoch = $1, receipt_seq = $2, receipt_at = $3
 WHERE (receipt_epoch, receipt_seq) <= ($1, $2)
 """
+_BEAT = """
+SELECT epoch, seq, hash, (SELECT time FROM outbox WHERE outbox.seq IS NULL ORDER BY id LIMIT 1) AS oldest
+FROM outbox_state
+"""
+"""In one statement, so that head and what has no number yet are of the same instant."""
 _HEAD_AT = "SELECT hash FROM outbox_heads WHERE epoch = $1 AND seq = $2"
 _LEAF_AT = "SELECT sha256(leaf) FROM outbox WHERE epoch = $1 AND seq = $2"
 _NEW_EPOCH = "UPDATE outbox_state SET epoch = $1, seq = 0, hash = $2, published_seq = 0"
@@ -92,7 +106,11 @@ class Confirmation:
 
 
 class Relay:
-    """Runs until it is cancelled. `deliver` sends one signed batch; it raises when the batch may not have arrived."""
+    """Runs until it is cancelled. `deliver` sends one signed batch; it raises when the batch may not have arrived.
+
+    `confirmed` asks the audit service; `listen` hands on the receipts that come by message, until it is cancelled;
+    `beat` sends a heartbeat. A producer whom nobody follows, and who has its receipts at hand, needs neither of these.
+    """
 
     def __init__(
         self,
@@ -103,11 +121,15 @@ class Relay:
         *,
         deliver: Deliver,
         confirmed: Confirmed,
+        listen: Listen | None = None,
+        beat: Beat | None = None,
         keep: timedelta = timedelta(days=7),
     ) -> None:
         self._producer, self._database, self._key, self._clock = producer, database, key, clock
         self._deliver, self._confirmed, self._keep = deliver, confirmed, keep
-        self._woken, self._numbered = asyncio.Event(), asyncio.Event()
+        self._listen, self._beat = listen, beat
+        self._woken, self._numbered, self._told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._receipt: Confirmation | None = None
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -121,7 +143,12 @@ class Relay:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_numbering(connection))
                 tasks.create_task(self._keep_delivering(connection))
+                tasks.create_task(self._keep_confirmed(connection))
                 tasks.create_task(self._keep_pruning(connection))
+                if self._beat is not None:
+                    tasks.create_task(self._keep_beating(connection, self._beat))
+                if self._listen is not None:
+                    tasks.create_task(self._listen(self._hear))
         finally:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await connection.close(timeout=2)
@@ -165,7 +192,7 @@ class Relay:
             if numbered:
                 self._numbered.set()
             if numbered == 0:
-                await _set_within(self._woken, IDLE_SECONDS)
+                await set_within(self._woken, IDLE_SECONDS)
             elif numbered < BATCH:
                 await asyncio.sleep(LINGER_SECONDS if numbered < BUSY else LINGER_BUSY_SECONDS)
 
@@ -176,11 +203,12 @@ class Relay:
             async with self._turn:
                 batch = await self._next_batch(connection)
             if batch is None:
-                await _set_within(self._numbered, IDLE_SECONDS)
+                await set_within(self._numbered, IDLE_SECONDS)
                 continue
             try:
                 await self._deliver(*batch)
             except (NatsError, TimeoutError, OSError, UpstreamUnavailable) as error:
+                metrics.NOT_DELIVERED.add(1)
                 telemetry.log().warning("not-delivered", error=type(error).__name__)
                 await asyncio.sleep(waiting)
                 waiting = min(waiting * 2, _LONGEST_WAIT)
@@ -189,6 +217,60 @@ class Relay:
             async with self._turn:
                 await connection.execute(_PUBLISHED, batch[1].epoch, batch[1].seq)
 
+    def _hear(self, receipt: Confirmation) -> None:
+        """A receipt came by message; of several only the newest counts."""
+        self._receipt = receipt
+        self._told.set()
+
+    async def _keep_confirmed(self, connection: asyncpg.Connection) -> None:
+        """Notes receipts as they come, and asks for one while events wait for it in vain."""
+        while True:
+            if await set_within(self._told, RECEIPT_SECONDS):
+                self._told.clear()
+                receipt = self._receipt
+            else:
+                receipt = await self._asked_for() if await self._waits(connection) else None
+            if receipt is not None:
+                await self._note(connection, receipt)
+            await asyncio.sleep(RECEIPT_LINGER_SECONDS)
+
+    async def _waits(self, connection: asyncpg.Connection) -> bool:
+        async with self._turn:
+            state = await connection.fetchrow(_READ_STATE)
+        assert state is not None
+        return bool(state["seq"] and (state["epoch"], state["seq"]) > (state["receipt_epoch"], state["receipt_seq"]))
+
+    async def _asked_for(self) -> Confirmation | None:
+        try:
+            return await self._confirmed()
+        except UpstreamUnavailable as error:  # nothing goes without a receipt; numbering goes on
+            telemetry.log().warning("no-receipt", error=type(error).__name__)
+            return None
+
+    async def _note(self, connection: asyncpg.Connection, confirmed: Confirmation) -> None:
+        """Moves the receipt, never back. Raises Diverged for one of another chain: then the next start asks again."""
+        async with self._turn:
+            if await self._diverged(connection, confirmed):
+                raise Diverged(self._producer)
+            await connection.execute(_RECEIPT, confirmed.epoch, confirmed.seq, self._clock.now())
+
+    async def _keep_beating(self, connection: asyncpg.Connection, beat: Beat) -> None:
+        while True:
+            try:
+                await beat(await self._heartbeat(connection))
+            except (NatsError, OSError) as error:
+                telemetry.log().warning("no-heartbeat", error=type(error).__name__)
+            await asyncio.sleep(heartbeats.EVERY_SECONDS)
+
+    async def _heartbeat(self, connection: asyncpg.Connection) -> Heartbeat:
+        """How far the chain goes now; what has no number yet was committed after the oldest of it was made."""
+        async with self._turn:
+            now = self._clock.now()
+            row = await connection.fetchrow(_BEAT)
+        assert row is not None
+        at = now if row["oldest"] is None else min(now, row["oldest"])
+        return Heartbeat.sign(self._key, self._producer, row["epoch"], row["seq"], row["hash"], at)
+
     async def _keep_pruning(self, connection: asyncpg.Connection) -> None:
         pruned_at = self._clock.now()
         while True:
@@ -196,11 +278,7 @@ class Relay:
             if self._clock.now() - pruned_at < _PRUNE_EVERY:
                 continue
             pruned_at = self._clock.now()
-            try:
-                confirmed = await self._confirmed()
-            except UpstreamUnavailable as error:  # nothing goes without a receipt; numbering goes on
-                telemetry.log().warning("no-receipt", error=type(error).__name__)
-                continue
+            confirmed = await self._asked_for()
             if confirmed is not None:
                 await self._prune(connection, confirmed)
 
@@ -246,11 +324,8 @@ class Relay:
 
     async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation) -> None:
         """Deletes what has a receipt and is older than `keep`. Raises Diverged: then the next start asks again."""
-        async with self._turn:
-            if await self._diverged(connection, confirmed):
-                raise Diverged(self._producer)
-            now = self._clock.now()
-            await connection.execute(_RECEIPT, confirmed.epoch, confirmed.seq, now)
+        await self._note(connection, confirmed)
+        now = self._clock.now()
         while True:
             async with self._turn, connection.transaction():
                 old = await connection.fetchrow(_OLD, confirmed.epoch, confirmed.seq, now - self._keep, _PRUNE_ROWS)
@@ -266,12 +341,6 @@ async def open_epoch(connection: asyncpg.Connection, after: int, common: int) ->
         await connection.execute(_TAKE_BACK, after, common)
         await connection.execute(_TAKE_BACK_HEADS, after, common)
         await connection.execute(_NEW_EPOCH, after + 1, NO_LEAF)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):  # not by wait_for: before Python 3.12 it loses a cancellation that meets the event
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 class Publisher:

@@ -50,6 +50,13 @@ class PartSettings(BaseSettings):
     outbox_keep_days: PositiveInt = Field(
         default=7, description="Days that a row stays after its receipt (invariant 2)"
     )
+    backlog_seconds: PositiveInt = Field(
+        default=900, description="Age of the oldest event without a receipt that stops recorded readings; ×10: changes"
+    )
+    backlog_rows: PositiveInt = Field(
+        default=1_000_000,
+        description="Events without a receipt that stop recorded readings; ten times as many: changes",
+    )
     common: CommonSettings = Field(default_factory=CommonSettings)  # read from the environment
 
     @cached_property

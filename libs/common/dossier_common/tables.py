@@ -1,4 +1,4 @@
-"""Tables that every part has in its own database: the outbox, its heads, the consumers' cursors, idempotency keys."""
+"""Tables that every part has in its own database: outbox and heads, cursors, handled events, idempotency keys."""
 
 from typing import Final
 
@@ -73,7 +73,19 @@ cursors = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("applied_at", DateTime(timezone=True), nullable=False),
+    Column("fresh_at", DateTime(timezone=True)),
 )
+"""`fresh_at`: everything that the producer committed before this instant is applied here."""
+
+handled_events = Table(
+    "handled_events",
+    metadata,
+    Column("producer", String(32), primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Index("ix_handled_events_at", "at"),
+)
+"""Events that a handler has seen: after a producer's restore the same one can come again in a new epoch."""
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -34,3 +34,8 @@ def inbox_prefix(part: str) -> str:
 def receipt_subject(producer: str) -> str:
     """Core NATS subject on which the audit service acknowledges this producer's events."""
     return f"audit.receipts.{producer}"
+
+
+def heartbeat_subject(producer: str) -> str:
+    """Core NATS subject of this producer's heartbeats."""
+    return f"{producer}.heartbeat"

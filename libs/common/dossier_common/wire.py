@@ -1,6 +1,8 @@
 """How numbered events travel: the same JSON in a JetStream message and in a page of the feed."""
 
 from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -78,11 +80,24 @@ def read_message(payload: bytes) -> tuple[Numbered, Head]:
         raise ChainBroken("not a message") from error
 
 
-def read_page(content: bytes) -> tuple[list[Numbered], Head | None]:
-    """Events and head of a page of the feed. Raises ChainBroken for what is none."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the feed; without a head it is the end, where `through` tells until when nothing is missing."""
+
+    events: list[Numbered]
+    head: Head | None
+    through: datetime
+
+
+def read_page(content: bytes) -> Page:
+    """A page of the feed. Raises ChainBroken for what is none."""
     try:
         value = orjson.loads(content)
         events = [event_from_json(each) for each in value["events"]]
-        return events, head_from_json(value["head"]) if value["head"] is not None else None
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        head = head_from_json(value["head"]) if value["head"] is not None else None
+        through = datetime.fromisoformat(value["through"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ChainBroken("not a page of the feed") from error
+    if through.tzinfo is None or bool(events) != (head is not None):
+        raise ChainBroken("not a page of the feed")
+    return Page(events, head, through)

@@ -1,4 +1,4 @@
-"""The composition of a worker process: relay, consumers and jobs of a part, and its health.
+"""The composition of a worker process: relay, consumers and jobs of a part, its health and its metrics.
 
 A job that fails is said in the log and started again with backoff; nothing else stops for it.
 """
@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import orjson
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from nats.aio.client import Client
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dossier_common import idempotency, telemetry
+from dossier_common import idempotency, inbox, metrics, telemetry
+from dossier_common.backlog import Backlog
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.database import Database, unreachable
+from dossier_common.heartbeats import Heartbeat
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
@@ -30,19 +33,23 @@ from dossier_common.receipts import Receipt, ReceiptForged
 from dossier_common.relay import Confirmation, Publisher, Relay
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
-from dossier_common.topology import FOLLOWS, inbox_prefix
+from dossier_common.topology import FOLLOWS, heartbeat_subject, inbox_prefix, receipt_subject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import Any
 
+    from nats.aio.msg import Msg
     from starlette.requests import Request
 
 Job = Callable[[], Awaitable[None]]
+Measure = Callable[["Context"], Awaitable[None]]
 LONGEST_BACKOFF = 10.0
 LONGEST_WAIT_FOR_PART = 1.0
 """Another part that is away mostly starts at the same time, and everything waits for the first relay."""
 HOUSEKEEPING = 600.0
 FIRST_CONNECTION = 2.0
+WITHOUT_NATS = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class Context:
             self.clock,
             deliver=Publisher(self.nats, self.part).deliver,
             confirmed=self.confirmed,
+            listen=self.listen,
+            beat=self.beat,
             keep=timedelta(days=self.settings.outbox_keep_days),
         )
 
@@ -91,20 +100,59 @@ class Context:
         if said is None:
             return None
         try:
-            receipt = Receipt.verified(said, self.part, VerifyingKeys(self.settings.common.producer_keys["audit"]))
+            return self._verified(said)
         except ReceiptForged as error:
             raise UpstreamUnavailable("The audit service's receipt cannot be verified.") from error
+
+    async def listen(self, hear: Callable[[Confirmation], None]) -> None:
+        """Hands on each receipt for this part that comes by message, verified, until it is cancelled."""
+        while not self.nats.is_connected:  # noqa: ASYNC110  # the client has no event for its first connection
+            await asyncio.sleep(WITHOUT_NATS)
+
+        async def came(message: "Msg") -> None:
+            try:
+                hear(self._verified(orjson.loads(message.data)))
+            except (ReceiptForged, orjson.JSONDecodeError) as error:
+                telemetry.log().warning("receipt-forged", error=type(error).__name__)
+
+        subscription = await self.nats.subscribe(receipt_subject(self.part), cb=came)  # kept over reconnections
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self.nats.is_connected:
+                await subscription.unsubscribe()
+
+    async def beat(self, heartbeat: Heartbeat) -> None:
+        """Publishes a heartbeat while NATS is there; nobody waits for one that was not. Raises nats.errors.Error."""
+        if self.nats.is_connected:
+            await self.nats.publish(heartbeat_subject(self.part), heartbeat.payload())
+
+    def _verified(self, said: "Any") -> Confirmation:
+        receipt = Receipt.verified(said, self.part, VerifyingKeys(self.settings.common.producer_keys["audit"]))
         return Confirmation(receipt.epoch, receipt.seq, receipt.hash)
 
+    def backlog(self) -> Backlog:
+        """What this part's backlog is now; nobody is refused by it here."""
+        settings = self.settings
+        return Backlog(self.database, self.clock.now, seconds=settings.backlog_seconds, rows=settings.backlog_rows)
 
-def run(part: str, settings: PartSettings, jobs: Callable[[Context], Mapping[str, Job]]) -> None:
-    """Runs the worker until SIGTERM or SIGINT."""
+
+def run(
+    part: str,
+    settings: PartSettings,
+    jobs: Callable[[Context], Mapping[str, Job]],
+    measure: Measure | None = None,
+) -> None:
+    """Runs the worker until SIGTERM or SIGINT. `measure` sets the part's own gauges whenever metrics are asked for."""
     telemetry.setup(part)
+    metrics.setup(part)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(part, settings, jobs))
+        runner.run(_run(part, settings, jobs, measure))
 
 
-async def _run(part: str, settings: PartSettings, jobs: Callable[[Context], Mapping[str, Job]]) -> None:
+async def _run(
+    part: str, settings: PartSettings, jobs: Callable[[Context], Mapping[str, Job]], measure: Measure | None
+) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)  # the server sees them first, and ends; then all else does
@@ -114,7 +162,7 @@ async def _run(part: str, settings: PartSettings, jobs: Callable[[Context], Mapp
             for name, job in {**jobs(context), "housekeeping": lambda: _housekeeping(context)}.items()
         ]
         gc.freeze()
-        await _health(context).serve()
+        await _server(context, measure).serve()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -182,8 +230,10 @@ async def _forever(name: str, job: Job) -> None:
             await job()
         except asyncio.CancelledError:
             raise
+        except UpstreamUnavailable as error:  # it is not up yet, or restarts: nothing to look into
+            longest = LONGEST_WAIT_FOR_PART
+            telemetry.log().warning("job-waits", job=name, detail=str(error))
         except Exception as error:  # noqa: BLE001  # a worker goes on whatever one job meets; the log says it
-            longest = LONGEST_WAIT_FOR_PART if isinstance(error, UpstreamUnavailable) else LONGEST_BACKOFF
             telemetry.log().warning("job-failed", job=name, error=type(error).__name__, exc_info=error)
         if loop.time() - started > LONGEST_BACKOFF:
             waiting = 0.2
@@ -195,11 +245,35 @@ async def _forever(name: str, job: Job) -> None:
 async def _housekeeping(context: Context) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING)
-        async with context.database.transaction() as session:
-            await idempotency.forget(session, context.clock.now() - idempotency.KEEP)
+        await keep_house(context)
 
 
-def _health(context: Context) -> uvicorn.Server:
+async def keep_house(context: Context) -> None:
+    """Forgets idempotency keys and handled events whose time is over."""
+    async with context.database.transaction() as session:
+        await idempotency.forget(session, context.clock.now() - idempotency.KEEP)
+        await inbox.forget_handled(session, context.clock.now() - inbox.HANDLED_KEEP)
+
+
+def _server(context: Context, measure: Measure | None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        observed(context, measure),
+        host=context.settings.listen_host,
+        port=context.settings.worker_port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+    )
+    return uvicorn.Server(config)
+
+
+def observed(context: Context, measure: Measure | None = None) -> FastAPI:
+    """What a worker answers on its own port: `/healthz`, `/readyz`, and `/metrics` as Prometheus text.
+
+    While the database is away, `/metrics` has the counters, the gauges as they were last, and says so.
+    """
+    backlog = context.backlog()
+
     async def healthz(_request: "Request") -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
@@ -212,14 +286,18 @@ def _health(context: Context) -> uvicorn.Server:
             return JSONResponse({"status": "database-away"}, 503)
         return JSONResponse({"status": "ready"})
 
+    async def show_metrics(_request: "Request") -> Response:
+        try:
+            await metrics.measure(context.database, context.clock, backlog)
+            if measure is not None:
+                await measure(context)
+        except Exception as error:
+            if not unreachable(error):
+                raise
+            telemetry.log().warning("not-measured", error=type(error).__name__)
+        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
     app = FastAPI(openapi_url=None)
-    app.router.routes.extend([Route("/healthz", healthz), Route("/readyz", readyz)])
-    config = uvicorn.Config(
-        app,
-        host=context.settings.listen_host,
-        port=context.settings.worker_port,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-    )
-    return uvicorn.Server(config)
+    routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": show_metrics}
+    app.router.routes.extend(Route(path, answer) for path, answer in routes.items())
+    return app
