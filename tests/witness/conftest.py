@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,3 +49,23 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 async def http(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
     async with client(application(bench.witness(), bench.store)) as caller:
         yield caller
+
+
+async def post(http: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    answer = await http.post("/add-checkpoint", content=body)
+    assert answer.status_code < 500, answer.text
+    kind = "text/x.tlog.size" if answer.status_code == 409 else "text/plain; charset=utf-8"
+    assert answer.headers["content-type"] == kind
+    return answer
+
+
+async def grown(http: httpx.AsyncClient, log: Log, *sizes: int) -> None:
+    for old, size in zip((0, *sizes), sizes, strict=False):
+        assert (await post(http, log.request(old, size))).status_code == 200
+
+
+def told(caplog: pytest.LogCaptureFixture) -> tuple[str, dict[str, Any]]:
+    """Level and members of the last line of the witness's log."""
+    record = [each for each in caplog.records if each.name == "dossier_witness"][-1]
+    members: dict[str, Any] = record.__dict__["told"]
+    return record.levelname, {"event": record.getMessage(), **members}
