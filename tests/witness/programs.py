@@ -1,5 +1,6 @@
 """The witness as the program that it is, in a process of its own."""
 
+import hashlib
 import json
 import signal
 import socket
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tests.witness.logbook import WITNESS
+from tests.witness.logbook import ORIGIN, WITNESS
 
 COMMAND = (sys.executable, "-P", "-m", "dossier_witness")
 
@@ -53,7 +54,8 @@ class Running:
 
     def __init__(self, config: Path) -> None:
         port = next(line for line in config.read_text().splitlines() if "listen" in line).rpartition(":")[2].strip('"')
-        self.url, self._log = f"http://127.0.0.1:{port}", config.with_suffix(".log")
+        self._log = config.with_suffix(".log")
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=20)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen((*COMMAND, "run", "--config", str(config)), stderr=log)
 
@@ -63,10 +65,17 @@ class Running:
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < until, self._log.read_text()
             try:
-                if httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200:
+                if self.http.get("/healthz").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.02)
+
+    def post(self, body: bytes) -> httpx.Response:
+        return self.http.post("/add-checkpoint", content=body)
+
+    def shown(self) -> str:
+        """The checkpoint that it holds of the log of these tests."""
+        return self.http.get(f"/logs/{hashlib.sha256(ORIGIN.encode()).hexdigest()}/checkpoint").text
 
     def said(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
@@ -86,3 +95,4 @@ def running(config: Path) -> Iterator[Running]:
         if witness.process.poll() is None:
             witness.process.send_signal(signal.SIGTERM)
         witness.process.wait(20)
+        witness.http.close()

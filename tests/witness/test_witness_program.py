@@ -1,6 +1,5 @@
 """The command: keys, configuration, serving, being killed, and two of them on one state file."""
 
-import hashlib
 import random
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from tests.witness.logbook import ORIGIN, WITNESS, Log, LogKey, cosigned_at, leaf
-from tests.witness.programs import command, configure, free_port, keygen, running
+from tests.witness.programs import Running, command, configure, free_port, keygen, running
 
 from dossier_witness.config import Config, ConfigUnusable, read_cosigner
-
-HASH = hashlib.sha256(ORIGIN.encode()).hexdigest()
-
-
-def post(url: str, body: bytes) -> httpx.Response:
-    return httpx.post(f"{url}/add-checkpoint", content=body, trust_env=False, timeout=20)
-
 
 # -- keygen, run, show ------------------------------------------------------------------------------------------------
 
@@ -40,12 +32,12 @@ def test_a_new_witness_serves_is_shown_and_ends_with_status_0_when_asked(tmp_pat
     assert vkey.startswith(f"{WITNESS}+")
     assert command("show", "--config", str(config)).stdout == f"{vkey}\n\n# {ORIGIN}: nothing cosigned yet\n"
     with running(config) as witness:
-        answer = post(witness.url, log.request(0, 7))
+        answer = witness.post(log.request(0, 7))
         assert answer.status_code == 200, answer.text
         assert cosigned_at(vkey, log.checkpoint(7), answer.text)
-        shown = httpx.get(f"{witness.url}/logs/{HASH}/checkpoint", trust_env=False).text
+        shown = witness.shown()
         assert shown == log.checkpoint(7) + answer.text
-        assert post(witness.url, log.forked(2).request(7, 7)).status_code == 422
+        assert witness.post(log.forked(2).request(7, 7)).status_code == 422
         assert shown in command("show", "--config", str(config)).stdout, "while it runs"
     assert witness.process.returncode == 0
     said = command("show", "--config", str(config)).stdout
@@ -185,29 +177,27 @@ def test_what_was_answered_before_a_kill_is_held_after_it_and_no_fork_gets_in(tm
     answered = 0
     for _ in range(4):
         with running(config) as witness:
-            held = post(witness.url, log.request(0, 0))
+            held = witness.post(log.request(0, 0))
             size = int(held.text) if held.status_code == 409 else 0
             assert size >= answered, "an answer was forgotten"
             if size:
-                assert post(witness.url, log.forked(size - 1).request(size, size + 1)).status_code == 422
+                assert witness.post(log.forked(size - 1).request(size, size + 1)).status_code == 422
             enough = Event()
 
-            def submit(url: str, old: int, enough: Event) -> int:
+            def submit(witness: Running, old: int, enough: Event) -> int:
                 """The last size that was answered before the witness was gone."""
-                with httpx.Client(trust_env=False, timeout=20) as http:
-                    while True:
-                        body = log.request(old, old + 1)
-                        try:
-                            answer = http.post(f"{url}/add-checkpoint", content=body)
-                        except httpx.TransportError:
-                            return old
-                        assert answer.status_code == 200
-                        assert cosigned_at(vkey, log.checkpoint(old + 1), answer.text)
-                        old += 1
-                        enough.set()
+                while True:
+                    try:
+                        answer = witness.post(log.request(old, old + 1))
+                    except httpx.TransportError:
+                        return old
+                    assert answer.status_code == 200
+                    assert cosigned_at(vkey, log.checkpoint(old + 1), answer.text)
+                    old += 1
+                    enough.set()
 
             with ThreadPoolExecutor(1) as thread:
-                last = thread.submit(submit, witness.url, size, enough)
+                last = thread.submit(submit, witness, size, enough)
                 assert enough.wait(20)
                 assert not Event().wait(random.uniform(0, 0.1)), "some time, so that the kill falls anywhere"
                 witness.kill()
@@ -223,14 +213,13 @@ def test_two_of_them_on_one_state_file_do_not_diverge(tmp_path: Path) -> None:
     with running(configs[0]) as one, running(configs[1]) as two, ThreadPoolExecutor(4) as threads:
         for size in range(1, 25):
             branches = [log, log.forked(held)]
-            jobs = [(url, branch) for url in (one.url, two.url) for branch in branches]
-            asked = [threads.submit(post, url, branch.request(held, size)) for url, branch in jobs]
+            jobs = [(witness, branch) for witness in (one, two) for branch in branches]
+            asked = [threads.submit(witness.post, branch.request(held, size)) for witness, branch in jobs]
             statuses = [each.result().status_code for each in asked]
             assert sorted(statuses) == [200, 409, 409, 409]
             log, held = jobs[statuses.index(200)][1], size
-            shown = {httpx.get(f"{url}/logs/{HASH}/checkpoint", trust_env=False).text for url in (one.url, two.url)}
-            assert len(shown) == 1
-            assert shown.pop().startswith(log.checkpoint(size))
+            assert one.shown() == two.shown()
+            assert one.shown().startswith(log.checkpoint(size))
 
 
 def test_garbage_over_a_socket_does_not_end_it(tmp_path: Path) -> None:
@@ -238,7 +227,7 @@ def test_garbage_over_a_socket_does_not_end_it(tmp_path: Path) -> None:
     config = configure(tmp_path, log.key.vkey)
     keygen(config)
     with running(config) as witness:
-        assert post(witness.url, b"x" * (2 << 20)).status_code == 413
-        assert post(witness.url, b"\xff" * 1000).status_code == 400
-        assert httpx.get(f"{witness.url}/%00%ff?{'q' * 5000}", trust_env=False).status_code == 404
-        assert post(witness.url, log.request(0, 7)).status_code == 200
+        assert witness.post(b"x" * (2 << 20)).status_code == 413
+        assert witness.post(b"\xff" * 1000).status_code == 400
+        assert witness.http.get(f"/%00%ff?{'q' * 5000}").status_code == 404
+        assert witness.post(log.request(0, 7)).status_code == 200
