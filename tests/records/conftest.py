@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from unittest.mock import patch
 from uuid import UUID
 
@@ -76,6 +77,7 @@ async def world(service: FastAPI, settings: Settings, owner: asyncpg.Connection)
     state, clock, keys, asked = service.state, ManualClock(NOON), TestKeys(), Asked()
     state.clock, state.verifier = clock, Verifier(settings.common.issuer, "records", keys.fetch, clock)
     state.desk, state.reader._clock = Desk(state.desk.policy, state.desk.vault, clock), clock
+    state.grants = replace(state.grants, clock=clock)
     state.peers._clock, state.peers._tokens = clock, {}
     for spooled in state.desk.vault.spooled():
         state.desk.vault.forget(spooled)

@@ -124,7 +124,7 @@ async def test_a_copy_that_is_being_issued_is_seen_by_the_destruction(world: Wor
         qualifications=frozenset(world.colleague.qualifications),
     )
     async with world.app.state.database.transaction() as session:
-        await copies.issue(session, world.desk, record, grant, Action.COPY, actor)
+        await copies.issue(session, world.desk, record, grant, Action.COPY, actor, known=True)
         destroying = asyncio.create_task(world.shredder().advance())
         await asyncio.sleep(0.2)
         assert not destroying.done()

@@ -104,7 +104,8 @@ class World:
     # ---- arranging
 
     async def build(self) -> None:
-        """One unit with a custodian, a colleague elsewhere, and an open plan."""
+        """One unit with a custodian, a colleague elsewhere, and an open plan; grants are fresh for ever."""
+        await self.seen_through(datetime(9999, 1, 1, tzinfo=UTC))
         await self.tell(
             UnitCreated(unit=self.unit, parent=None, kind="company", code="C"),
             *(
@@ -115,6 +116,16 @@ class World:
         answer = await self.post("/v1/collection-plans", self.custodian, self.plan_body())
         assert answer.status_code == 201, answer.text
         self.plan = UUID(answer.json()["id"])
+
+    async def seen_through(self, at: datetime | None) -> None:
+        """Everything that approvals did before this instant has come to the projection."""
+        await self.owner.execute("DELETE FROM cursors WHERE producer = 'approvals'")
+        await self.owner.execute(
+            "INSERT INTO cursors (producer, epoch, seq, hash, applied_at, fresh_at)"
+            " VALUES ('approvals', 1, 1, '', $1, $2)",
+            self.clock.now(),
+            at,
+        )
 
     def plan_body(self, **changes: Any) -> dict[str, Any]:
         return {

@@ -41,17 +41,15 @@ async def issue(
     action: Action,
     actor: Subject,
     *,
-    resolved: bool = False,
+    known: bool,
 ) -> Copy:
     """A numbered copy under a grant; one use of it is counted. Its content is rendered by `render`.
 
-    The record is locked, so that its destruction sees the copy, or the copy the destruction. `resolved` says that
-    approvals was asked for the grant. Raises NotFound, a refusal, UnknownGrant.
+    The record is locked, so that its destruction sees the copy, or the copy the destruction. `known` says that there
+    is such a grant, and that the projection has it as it stands now. Raises NotFound, a refusal.
     """
     record = await _readable(session, record_id, lock=True)
-    grant = await repository.grant(session, grant_id, lock=True)
-    if grant is None and not resolved:
-        raise reading.UnknownGrant
+    grant = await repository.grant(session, grant_id, lock=True) if known else None
     version = await repository.version(session, record_id, record.version)
     decision = _decide(desk, record, version, action, grant, grant.used if grant else 0, actor)
     assert grant is not None
@@ -104,20 +102,29 @@ def _decide(
     return decision
 
 
-async def render(session: AsyncSession, desk: Desk, copy_id: UUID, actor: Subject) -> tuple[Copy, Sealed]:
+async def grant_of(session: AsyncSession, copy_id: UUID, actor: Subject) -> UUID:
+    """The grant of one of the caller's copies; nothing is locked. Raises NotFound, Hidden."""
+    copy = await held(session, copy_id, actor)
+    session.expunge(copy)  # it is read again under its lock
+    return copy.grant_id
+
+
+async def render(
+    session: AsyncSession, desk: Desk, copy_id: UUID, actor: Subject, *, known: bool
+) -> tuple[Copy, Sealed]:
     """Records that the content of a copy is rendered; the caller commits, and then opens what is returned.
 
     Only the holder renders it, only while it is issued (a receipt ends it) and while its grant covers it; the use of
-    the grant was counted when the copy was issued. Raises NotFound, Hidden, WrongState, a refusal.
+    the grant was counted when the copy was issued. `known` as with `issue`. Raises NotFound, Hidden, WrongState, a
+    refusal.
     """
     copy = await held(session, copy_id, actor, lock=True)
     if copy.state != "issued":
         raise errors.WrongState(f"The copy is {copy.state}; its content was handed over.")
     record = await _readable(session, copy.record_id)
     version = await repository.version(session, copy.record_id, copy.version)
-    grant = await repository.grant(session, copy.grant_id)
-    assert grant is not None
-    _decide(desk, record, version, Action(copy.action), grant, grant.used - 1, actor)
+    grant = await repository.grant(session, copy.grant_id) if known else None
+    _decide(desk, record, version, Action(copy.action), grant, grant.used - 1 if grant else 0, actor)
     event = CopyRendered(copy_id=copy.id, record=copy.record_id, policy=desk.policy.digest)
     await outbox.add(session, event, by=actor, at=desk.clock.now())
     return copy, Sealed(version.ring, version.key_epoch, version.wrapped_key, version.sealed)

@@ -9,13 +9,14 @@ from pydantic import StringConstraints
 
 from dossier_common import preconditions
 from dossier_common.app import router
-from dossier_common.database import Read, Write, database_of
+from dossier_common.database import READINGS, Read, Write, recorded
 from dossier_common.paging import Paged
 from dossier_common.policy import Action
 from dossier_common.problems import NotFound
-from dossier_records import auth, copies, faults, grants, imports, repository, rules, schemas, service
+from dossier_records import auth, copies, faults, imports, repository, rules, schemas, service
+from dossier_records.grants import Grants
 from dossier_records.models import Copy, Record
-from dossier_records.reading import Ask, Reader, UnknownGrant
+from dossier_records.reading import Ask, Reader, UnconfirmedGrant
 from dossier_records.service import Desk
 
 api = router(tags=["records"])
@@ -29,6 +30,11 @@ Purpose = Annotated[schemas.Id, Query(description="What for; every use names a p
 def desk_of(request: Request) -> Desk:
     """The process's desk."""
     return cast("Desk", request.app.state.desk)
+
+
+def grants_of(request: Request) -> Grants:
+    """How the process learns how a grant stands."""
+    return cast("Grants", request.app.state.grants)
 
 
 # ---- collection plans
@@ -109,14 +115,17 @@ async def read_record(
 
 
 async def read(state: Any, ask: Ask) -> dict[str, Any]:
-    """Reads through the group commit; a grant that is not known here is asked of approvals, once."""
+    """Reads through the group commit; a grant of which the projection is not sure is asked of approvals, once.
+
+    Raises AuditUnavailable while too much waits for its audit record.
+    """
     reader: Reader = state.reader
+    state.backlog.ensure(READINGS)
     try:
         return await reader.read(ask)
-    except UnknownGrant:
+    except UnconfirmedGrant:
         assert ask.grant is not None
-        await grants.resolve(state.database, state.peers, ask.grant)
-        return await reader.read(replace(ask, resolved=True))
+        return await reader.read(replace(ask, confirmed=await state.grants.resolve(ask.grant)))
 
 
 def _not_kept(response: Response) -> None:
@@ -149,7 +158,7 @@ async def search_records(
     """Exact match on one field by its blind index; what is found is shown masked, whoever looks."""
     _not_kept(response)
     desk = desk_of(request)
-    async with database_of(request).transaction() as session:
+    async with recorded(request) as session:
         found = await service.search(session, desk, query, actor)
     items = [
         schemas.Match(
@@ -174,9 +183,10 @@ async def explain_access(
 ) -> schemas.Explanation:
     """The access decision rule by rule, without using anything, and the approvals that would be needed."""
     desk = desk_of(request)
-    if grant is not None and await repository.grant(session, grant) is None:
-        await grants.resolve(request.app.state.database, request.app.state.peers, grant)
-    decision, record = await service.explain(session, desk, record_id, Action(action), purpose, grant, actor)
+    known = grant is None or (await grants_of(request).confirmed(session, grant)).known
+    decision, record = await service.explain(
+        session, desk, record_id, Action(action), purpose, grant, actor, known=known
+    )
     access = _access(desk, decision, record.level, Action(action))
     return schemas.Explanation(
         **access.model_dump(),
@@ -288,12 +298,8 @@ async def issue_copy(
     request: Request, response: Response, session: Write, record_id: UUID, new: schemas.NewCopy, actor: auth.Copyist
 ) -> schemas.Copy:
     """Issues a numbered, stamped copy under a grant, which counts as one use of it."""
-    desk, action = desk_of(request), Action(new.action)
-    try:
-        copy = await copies.issue(session, desk, record_id, new.grant, action, actor)
-    except UnknownGrant:
-        await grants.resolve(request.app.state.database, request.app.state.peers, new.grant)
-        copy = await copies.issue(session, desk, record_id, new.grant, action, actor, resolved=True)
+    known = (await grants_of(request).confirmed(session, new.grant)).known
+    copy = await copies.issue(session, desk_of(request), record_id, new.grant, Action(new.action), actor, known=known)
     response.headers["Location"] = f"/v1/copies/{copy.id}"
     return _copy(copy)
 
@@ -322,8 +328,10 @@ async def render_copy(request: Request, response: Response, copy_id: UUID, actor
     """What stands on the copy, for its holder, until he has signed for it; on record before it is answered."""
     _not_kept(response)
     desk = desk_of(request)
-    async with database_of(request).transaction() as session:
-        copy, kept = await copies.render(session, desk, copy_id, actor)
+    async with recorded(request) as session:
+        grant = await copies.grant_of(session, copy_id, actor)
+        known = (await grants_of(request).confirmed(session, grant)).known
+        copy, kept = await copies.render(session, desk, copy_id, actor, known=known)
     return schemas.CopyContent(
         copy_id=copy.id,
         number=copies.number(copy),

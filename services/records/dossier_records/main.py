@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 from fastapi import FastAPI
 
@@ -13,6 +14,7 @@ from dossier_common.serve import serve
 from dossier_common.settings import load
 from dossier_records import endpoints
 from dossier_records.fastpath import FastRead
+from dossier_records.grants import Grants
 from dossier_records.keyring import FileKeyring
 from dossier_records.reading import Reader
 from dossier_records.service import Desk
@@ -27,7 +29,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
     vault = Vault(keyring, settings.cipher, settings.ring_buckets, policy)
     app.state.desk = Desk(policy, vault, app.state.clock)
-    app.state.reader = Reader(app.state.database, vault, policy, app.state.clock)
+    stale_after = timedelta(seconds=settings.projection_stale_seconds)
+    app.state.grants = Grants(app.state.database, app.state.peers, app.state.clock, stale_after)
+    app.state.reader = Reader(app.state.database, vault, policy, app.state.clock, stale_after=stale_after)
     committing = asyncio.create_task(app.state.reader.run())
     try:
         yield

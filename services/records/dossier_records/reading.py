@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,9 +26,10 @@ from dossier_common.idempotency import KEEP
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Action, Policy
-from dossier_common.problems import AuditUnavailable, IdempotencyConflict, NotFound, Problem
+from dossier_common.problems import AuditUnavailable, IdempotencyConflict, NotFound, Problem, UpstreamUnavailable
 from dossier_records import envelopes, errors, masks, refusals
 from dossier_records.envelopes import Sealed
+from dossier_records.grants import OWNER, Confirmed, is_fresh
 from dossier_records.keyring import KeyDestroyed
 from dossier_records.rules import Decision, GrantFacts, RecordFacts, decide
 from dossier_records.vault import Vault
@@ -42,7 +43,7 @@ WHERE r.id = ANY($1::uuid[]) AND r.status IN ('active', 'ended')
 """
 _GRANTS = """
 SELECT id, action, records, fields, purpose, not_before, until, uses, used, state, holder_account,
-       conditions ->> 'zone' AS zone
+       conditions ->> 'zone' AS zone, (SELECT fresh_at FROM cursors WHERE producer = $2) AS fresh_at
 FROM grants WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """
 _REPEATED = """
@@ -67,7 +68,7 @@ ON CONFLICT (grant_id, key) DO UPDATE SET version = excluded.version, at = exclu
 class Ask:
     """One reading as asked for; `key` is an Idempotency-Key, whose repetition counts no use.
 
-    `resolved` says that approvals was asked for the grant: if it is unknown still, there is none.
+    `confirmed` is what approvals said when it was asked for the grant.
     """
 
     record: UUID
@@ -75,7 +76,7 @@ class Ask:
     purpose: str
     grant: UUID | None
     key: str | None
-    resolved: bool = False
+    confirmed: Confirmed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +104,27 @@ class Allowed:
     at: datetime
 
 
-class UnknownGrant(Exception):
-    """The projection does not have this grant (yet); whoever reads asks the approvals service and tries again."""
+class UnconfirmedGrant(Exception):
+    """The projection does not have this grant (yet), or is stale: whoever reads asks approvals, and tries again."""
 
 
 class Reader:
     """The group commit of this process. `run` has to run for `read` to answer."""
 
-    def __init__(self, database: Database, vault: Vault, policy: Policy, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, policy: Policy, clock: Clock, *, stale_after: timedelta
+    ) -> None:
         self._database, self._vault, self._policy, self._clock = database, vault, policy, clock
+        self._stale_after = stale_after
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(4096)
         self._connection: asyncpg.Connection | None = None
 
     async def read(self, ask: Ask) -> dict[str, Any]:
-        """The answer's body, its intent recorded. Raises UnknownGrant, NotFound, a refusal, AuditUnavailable."""
+        """The answer's body, its intent recorded.
+
+        Raises UnconfirmedGrant, NotFound, a refusal, AuditUnavailable; UpstreamUnavailable for a grant whose
+        confirmation has become stale meanwhile.
+        """
         waiting = _Waiting(ask)
         try:
             self._queue.put_nowait(waiting)
@@ -177,8 +185,9 @@ class Reader:
     ) -> list[Allowed | Exception]:
         rows = {row["id"]: row for row in await connection.fetch(_RECORDS, [ask.record for ask in asks])}
         wanted = [ask.grant for ask in asks if ask.grant]
-        grants = {row["id"]: row for row in await connection.fetch(_GRANTS, wanted)} if wanted else {}
-        batch = _Batch(self._policy, self._clock.now(), rows, grants, await _repeated(connection, asks))
+        grants = {row["id"]: row for row in await connection.fetch(_GRANTS, wanted, OWNER)} if wanted else {}
+        uses = await _repeated(connection, asks)
+        batch = _Batch(self._policy, self._clock.now(), rows, grants, uses, stale_after=self._stale_after)
         outcomes = [batch.judge(ask) for ask in asks]
         if batch.events:
             ids = [new_id() for _ in batch.events]
@@ -226,9 +235,11 @@ class _Batch:
         rows: dict[UUID, asyncpg.Record],
         grants: dict[UUID, asyncpg.Record],
         uses: dict[tuple[UUID, str], _Use],
+        *,
+        stale_after: timedelta,
     ) -> None:
         self._policy, self.now, self._rows, self._grants = policy, now, rows, grants
-        self._uses = uses
+        self._uses, self._stale_after = uses, stale_after
         self.events: list[tuple[Event, Subject]] = []
         self.used: dict[UUID, int] = {}
         self.new_keys: list[tuple[UUID, str]] = []
@@ -248,8 +259,9 @@ class _Batch:
         row = self._rows.get(ask.record)
         if row is None:
             return NotFound("There is no such record.")
-        if ask.grant is not None and ask.grant not in self._grants and not ask.resolved:
-            return UnknownGrant()
+        if ask.grant is not None and not self._current(ask.grant, ask.confirmed):
+            late = UpstreamUnavailable("How the grant stands could not be learnt in time.", retry_after=1)
+            return late if ask.confirmed else UnconfirmedGrant()
         try:
             facts = facts_of(row, envelopes.names(row["sealed"]))
         except envelopes.CannotOpen:
@@ -290,8 +302,16 @@ class _Batch:
         kept = Sealed(row["ring"], row["key_epoch"], row["wrapped_key"], row["sealed"])
         return Allowed(ask.record, facts.level, row["version"], decision, kept, self.now)
 
+    def _current(self, grant: UUID, confirmed: Confirmed | None) -> bool:
+        """Whether the grant's row, or its absence, is what approvals had a moment ago."""
+        if confirmed is not None:
+            return is_fresh(confirmed.at, self.now, self._stale_after)
+        row = self._grants.get(grant)
+        return row is not None and is_fresh(row["fresh_at"], self.now, self._stale_after)
+
     def _grant(self, ask: Ask, *, repeated: bool) -> GrantFacts | None:
-        if ask.grant is None or ask.grant not in self._grants:
+        unknown = ask.confirmed is not None and not ask.confirmed.known
+        if ask.grant is None or unknown or ask.grant not in self._grants:
             return None
         row = self._grants[ask.grant]
         return grant_facts(row, row["used"] + self.used.get(ask.grant, 0) - (1 if repeated else 0))

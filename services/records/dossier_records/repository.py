@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from dossier_common import tables
 from dossier_common.contracts.approvals import GrantIssued
 from dossier_common.paging import Page
 from dossier_common.problems import Malformed
@@ -199,19 +200,37 @@ async def grant(session: AsyncSession, grant_id: UUID, *, lock: bool = False) ->
     return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
 
 
-async def put_grant(session: AsyncSession, event: GrantIssued, state: str = "active") -> None:
-    """A grant enters the projection; one that is there keeps its count of uses."""
-    values = event.model_dump(include=GRANT_COLUMNS)
+async def grant_fresh_at(session: AsyncSession, grant_id: UUID, owner: str) -> datetime | None:
+    """Before which instant nothing of the owner's is missing, for a grant that the projection has."""
+    cursors = tables.cursors
+    query = select(cursors.c.fresh_at).join(Grant, Grant.id == grant_id).where(cursors.c.producer == owner)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def put_grant(session: AsyncSession, event: GrantIssued) -> None:
+    """A grant enters the projection; one that is there stays as it is."""
+    await session.execute(insert(Grant).values(**_grant_values(event), state="active").on_conflict_do_nothing())
+
+
+async def confirm_grant(session: AsyncSession, event: GrantIssued, state: str, *, used: int) -> None:
+    """The grant as its owner says that it stands. One that has ended here stays ended, and no use is forgotten."""
+    new = insert(Grant).values(**_grant_values(event), state=state, used=used)
+    ends = and_(Grant.state == "active", new.excluded.state != "active")
     await session.execute(
-        insert(Grant)
-        .values(
-            id=event.grant,
-            **values,
-            conditions=event.conditions.model_dump(mode="json", exclude_none=True),
-            state=state,
+        new.on_conflict_do_update(
+            index_elements=[Grant.id],
+            set_={
+                "state": case((ends, new.excluded.state), else_=Grant.state),
+                "used": func.greatest(Grant.used, new.excluded.used),
+            },
+            where=or_(ends, Grant.used < new.excluded.used),
         )
-        .on_conflict_do_nothing()
     )
+
+
+def _grant_values(event: GrantIssued) -> dict[str, Any]:
+    conditions = event.conditions.model_dump(mode="json", exclude_none=True)
+    return {"id": event.grant, **event.model_dump(include=GRANT_COLUMNS), "conditions": conditions}
 
 
 GRANT_COLUMNS = {

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from dossier_common.settings import PartSettings
@@ -20,6 +20,9 @@ class Settings(PartSettings):
     supplement_dir: Path = Field(description="Folder of the backup set that takes the key supplements")
     cipher: Literal["AES-256-GCM", "SM4-GCM"] = "AES-256-GCM"
     ring_buckets: PositiveInt = Field(default=16, le=256, description="Key rings per secrecy level")
+    projection_stale_seconds: PositiveFloat = Field(
+        default=2, description="How far grants may be behind the approvals service before they are asked of it"
+    )
     max_import: PositiveInt = Field(default=16 << 20, description="Longest spreadsheet, bytes")
 
     @cached_property

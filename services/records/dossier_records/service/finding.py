@@ -129,13 +129,18 @@ async def explain(
     purpose: str,
     grant_id: UUID | None,
     actor: Subject,
+    *,
+    known: bool,
 ) -> tuple[rules.Decision, rules.RecordFacts]:
-    """The decision as it would fall now, without using anything. Raises NotFound, Hidden."""
+    """The decision as it would fall now, without using anything. Raises NotFound, Hidden.
+
+    `known` says that there is such a grant, and that the projection has it as it stands now.
+    """
     record = await repository.record(session, record_id)
     if record is None or record.status in {"destroying", "destroyed"}:
         raise NotFound("There is no such record.")
     version = await repository.version(session, record_id, record.version)
-    grant = await repository.grant(session, grant_id) if grant_id else None
+    grant = await repository.grant(session, grant_id) if grant_id and known else None
     described = facts(record, envelopes.names(version.sealed))
     decision = rules.decide(
         desk.policy,
