@@ -26,7 +26,7 @@ IMMUTABLE: Final = "private, max-age=31536000, immutable"
 SHORT: Final = "private, max-age=1"
 REST: Final[dict[str, Any]] = {"x-dossier-rest": "number"}
 """The gateway's route table lets this parameter span segments: `x001/x234/067.p/112`."""
-Number = Annotated[str, Path(max_length=64, description="Groups of three digits, all but the last with x; .p/<width>")]
+Number = Annotated[str, Path(description="Groups of three digits, all but the last with x; .p/<width>")]
 
 router = make_router(tags=["audit log"])
 
@@ -97,7 +97,7 @@ def _serve(routes: APIRouter, prefix: str, suffix: str, which: Callable[..., int
         session: Read,
         _verifier: Verifier,
         generation: Annotated[int, Depends(which)],
-        level: Annotated[str, Path(max_length=2, description="0 to 63")],
+        level: Annotated[str, Path(description="0 to 63")],
         number: Number,
     ) -> Response:
         """Up to 256 hashes of one level of the tree."""

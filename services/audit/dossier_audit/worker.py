@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import orjson
 
-from dossier_audit import service
+from dossier_audit import metrics, service
 from dossier_audit.consumers import ingest
 from dossier_audit.outside import Outside
 from dossier_audit.publication import Witnessed, publish
@@ -90,4 +90,4 @@ async def announce_receipts(context: Context) -> None:
 
 
 if __name__ == "__main__":
-    worker.run(PART, load(Settings), jobs)
+    worker.run(PART, load(Settings), jobs, metrics.measure)
