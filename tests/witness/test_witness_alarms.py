@@ -23,7 +23,7 @@ async def test_each_answer_is_logged_with_what_was_asked(
             "old": 0,
             "size": 7,
             "root": root,
-            "time": bench.now,
+            "cosigned_at": bench.now,
         },
     )
     await post(http, Log(bench.key, origin="x" * 5000).request(0, 7))

@@ -3,6 +3,7 @@
 import random
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 
@@ -46,6 +47,7 @@ def test_a_new_witness_serves_is_shown_and_ends_with_status_0_when_asked(tmp_pat
     assert log.forked(2).checkpoint(7) in said
     assert [line["event"] for line in witness.said()][:2] == ["the witness starts", "cosigned"]
     assert witness.said()[2]["level"] == "critical"
+    assert all(datetime.fromisoformat(str(line["time"])).tzinfo for line in witness.said())
 
 
 def test_key_and_state_are_for_the_owner_alone_and_made_once(tmp_path: Path) -> None:

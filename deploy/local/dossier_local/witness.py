@@ -17,17 +17,23 @@ from dossier_local.state import LauncherError, State, write_private
 PROGRAM: Final = "witness"
 NAME: Final = "dossier.localhost/witness"
 COMMAND: Final = (sys.executable, "-P", "-m", "dossier_witness")
+GENERATIONS: Final = range(1, 10)
+"""Logs that it would cosign; elsewhere a person adds each new one, after a look at why there is one."""
 _KEY, _STATE, _CONFIG = "key.pem", "state.sqlite", "witness.toml"
 
 
-def origin(base_url: str) -> str:
-    """Origin of the first log that the audit part serves behind this gateway: its address without the scheme."""
-    return f"{base_url.partition('://')[2]}/v1/audit/log"
+def origin(base_url: str, generation: int = 1) -> str:
+    """Origin of a log that the audit part serves behind this gateway: its address without the scheme.
+
+    A log of a later generation takes the place of one that was set back by a restore.
+    """
+    path = "/v1/audit/log" if generation == 1 else f"/v1/audit/logs/{generation}"
+    return f"{base_url.partition('://')[2]}{path}"
 
 
-def log_vkey(state: State, base_url: str) -> str:
+def log_vkey(state: State, base_url: str, generation: int = 1) -> str:
     """The vkey of that log."""
-    return keys.vkey(origin(base_url), keys.ED25519, keys.public_bytes(keys.audit_log_key(state)))
+    return keys.vkey(origin(base_url, generation), keys.ED25519, keys.public_bytes(keys.audit_log_key(state)))
 
 
 def prepare(state: State, base_url: str, port: int) -> Path:
@@ -37,9 +43,10 @@ def prepare(state: State, base_url: str, port: int) -> Path:
     """
     settings = {"name": NAME, "key_file": _KEY, "state": _STATE, "listen": f"127.0.0.1:{port}"}
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    lines += ["", "[[logs]]", f"vkey = {json.dumps(log_vkey(state, base_url))}", ""]
+    for generation in GENERATIONS:
+        lines += ["", "[[logs]]", f"vkey = {json.dumps(log_vkey(state, base_url, generation))}"]
     config = state.witness / _CONFIG
-    write_private(config, "\n".join(lines).encode())
+    write_private(config, "\n".join([*lines, ""]).encode())
     if not (state.witness / _KEY).exists():
         (state.witness / _STATE).unlink(missing_ok=True)  # its key was never written, so nothing was cosigned with it
         made = subprocess.run(

@@ -121,6 +121,7 @@ class Store:
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.executescript(_SCHEMA)
                 connection.execute("INSERT INTO identity (vkey) VALUES (?)", (vkey,))
+                connection.execute("PRAGMA journal_mode = WAL")
             os.link(draft, path)  # unlike a rename, this replaces nothing
             sync_folder(path.parent)
         except FileExistsError as error:

@@ -127,7 +127,7 @@ class Witness:
         note = signed(checkpoint.text, [*lines, line])
         state.remember(Cosigned(checkpoint.origin, checkpoint.size, checkpoint.root, time, note))
         behind = {"clock_behind": time - now} if time > now else {}
-        return Answer(200, f"{line}\n", "cosigned", told={**told, "time": time, **behind})
+        return Answer(200, f"{line}\n", "cosigned", told={**told, "cosigned_at": time, **behind})
 
 
 def _inconsistent(last: Cosigned | None, asked: Submission, told: Mapping[str, object]) -> Answer | None:
