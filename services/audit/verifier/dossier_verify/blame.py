@@ -15,7 +15,6 @@ from dossier_verify.proofs import Nodes
 from dossier_verify.source import Source
 from dossier_verify.tree import perfect_root
 
-_CHAIN_KINDS: Final = {"missing-event", "broken-chain", "repeated-event"}
 _ENTRY_KINDS: Final = {"altered-entry", "missing-entry", "inserted-entry", "malformed-bundle"}
 
 
@@ -33,10 +32,15 @@ async def judge(source: Source, checkpoint: Checkpoint, outcome: Outcome) -> lis
             )
             found.append(Finding("wrong-root", message, size=checkpoint.size))
     wrong = [(one.index, one.last or one.index) for one in found if one.index is not None and one.kind in _ENTRY_KINDS]
+    gone = {one.index for one in found if one.kind == "missing-entry"}
+    damaged = {
+        "missing-event": [place for place in outcome.damaged if place[0] not in gone],
+        **dict.fromkeys(("broken-chain", "repeated-event"), outcome.damaged),
+    }
     found += [
         finding
         for finding in [*outcome.chains, *outcome.bodies.findings]
-        if not _explained(finding, outcome.damaged if finding.kind in _CHAIN_KINDS else wrong)
+        if not _explained(finding, damaged.get(finding.kind, wrong))
     ]
     found.sort(key=lambda finding: checkpoint.size if finding.index is None else finding.index)
     return [await leaf_named(source, checkpoint.size, finding) for finding in found]

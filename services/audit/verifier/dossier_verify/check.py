@@ -250,7 +250,7 @@ async def entry(source: Source, size: int, index: int) -> bytes:
 
 
 async def leaf_named(source: Source, size: int, finding: Finding) -> Finding:
-    """The finding with the names that the leaf at its index bears, where it can be read."""
-    if finding.index is None or finding.leaf or finding.index >= size:
+    """The finding with the names that the leaf at its index bears, where it is there and can be read."""
+    if finding.index is None or finding.leaf or finding.index >= size or finding.kind == "missing-entry":
         return finding
     return finding.at(leaf=named(await entry(source, size, finding.index)))

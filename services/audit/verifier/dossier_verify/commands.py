@@ -12,12 +12,11 @@ from dossier_verify.bodies import fits
 from dossier_verify.chains import members
 from dossier_verify.errors import BadInput, Missing, Wrong
 from dossier_verify.findings import Finding
-from dossier_verify.given import Trust
 from dossier_verify.note import Checkpoint, Malformed, Unsigned, instant
-from dossier_verify.proofs import Proof, prefix
+from dossier_verify.proofs import Proof, prefix_root
 from dossier_verify.source import Folder, Kept, Source, checkpoint_of, fetch, listed
 from dossier_verify.tree import EMPTY_ROOT, included, leaf_hash
-from dossier_verify.verify import cosigned
+from dossier_verify.trust import Trust, cosigned
 from dossier_verify.web import IN_FLIGHT
 
 
@@ -97,7 +96,7 @@ async def compare(old: Checkpoint, new: Checkpoint, source: Source | None, trust
             "checkpoints of two sizes are compared by the tiles of the log: name its URL or folder (--tiles)"
         )
     else:
-        same = await prefix(source, old, new)
+        same = await prefix_root(source, old.size, new) == old.root
     if same:
         return []
     message = f"the tree of {old.size} leaves is no prefix of that of {new.size}"

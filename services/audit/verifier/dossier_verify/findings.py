@@ -54,3 +54,8 @@ class Finding:
         """As JSON: only what is known."""
         said = {name: value for name, value in asdict(self).items() if name != "after"}
         return {name: value for name, value in said.items() if value not in (None, "", {})}
+
+
+def told(leaf: dict[str, str]) -> str:
+    """A leaf's names as words."""
+    return "{producer} {epoch}/{seq} ({id})".format(**leaf) if leaf else "unreadable"

@@ -2,25 +2,16 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dossier_verify.errors import BadInput
 from dossier_verify.note import COSIGNATURE, ED25519, LARGEST_NOTE, Checkpoint, Malformed, VerifierKey
 from dossier_verify.source import Folder, Source
+from dossier_verify.trust import Trust
 from dossier_verify.web import Token, opened
 
 _LARGEST_FILE: Final = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Whose signatures count: the log's keys, the witnesses, and how many of these must have cosigned."""
-
-    keys: Sequence[VerifierKey]
-    witnesses: Sequence[VerifierKey]
-    quorum: int
 
 
 def trust(vkeys: Sequence[str], witnesses: Sequence[str], quorum: int | None) -> Trust:

@@ -18,8 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dossier_verify import commands, given, report
 from dossier_verify.errors import Ended, Exit, Wrong
 from dossier_verify.findings import Finding
+from dossier_verify.kept import KeptCheckpoint
 from dossier_verify.source import Folder, Kept, Source, write
-from dossier_verify.verify import KeptCheckpoint, Request, Result, signed, verify
+from dossier_verify.trust import signed
+from dossier_verify.verify import Request, Result, verify
 from dossier_verify.web import Token
 
 app = typer.Typer(
@@ -187,7 +189,7 @@ def _conclude(said: dict[str, Any], found: list[Finding], *, as_json: bool) -> N
         _tell({**told, "findings": [finding.told() for finding in found]})
     else:
         lines = [f"{name}: {value}" for name, value in said.items() if value not in (None, {})]
-        _tell([*lines, *map(report.line, found), "WRONG" if found else "verified"])
+        _tell([*lines, *report.explained(found), "WRONG" if found else "verified"])
     raise typer.Exit(code)
 
 

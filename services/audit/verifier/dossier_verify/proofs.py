@@ -7,7 +7,7 @@ from dossier_verify import tiles
 from dossier_verify.errors import Missing, Wrong
 from dossier_verify.note import Checkpoint, Malformed, base64_bytes
 from dossier_verify.source import Source, fetch
-from dossier_verify.tree import consistency_proof, consistent, perfect_root, root_of_edge
+from dossier_verify.tree import EMPTY_ROOT, consistency_proof, consistent, perfect_root, range_hash, root_of_edge
 
 _MAGIC = "c2sp.org/tlog-proof@v1"
 
@@ -93,27 +93,33 @@ class Nodes:
         return (await self.tile(level + 1, number // tiles.WIDTH))[at : at + tiles.HASH]
 
 
-async def prefix(source: Source, old: Checkpoint, new: Checkpoint) -> bool:
-    """Whether the old tree is a prefix of the new one, by a consistency proof made from the new one's tiles.
+async def prefix_root(source: Source, size: int, checkpoint: Checkpoint) -> bytes:
+    """The root over the first `size` leaves of the signed tree, from its tiles; `size` is at most the checkpoint's.
 
-    Raises Wrong when the tiles do not make the new root, so that nothing can be said. Sizes are old ≤ new.
+    A consistency proof made from the same tiles binds it to the signed root. Raises Wrong when the tiles do not.
     """
-    nodes = Nodes(source, new.size)
-    if await nodes.edge_root() != new.root:
-        raise Wrong("wrong-root", f"the tiles do not make the signed root of {new.size} leaves")
-    if old.size in {0, new.size}:
-        return consistent(old.size, old.root, new.size, new.root, [])
+    new = checkpoint.size
+    nodes = Nodes(source, new)
+    if await nodes.edge_root() != checkpoint.root:
+        raise Wrong("wrong-root", f"the tiles do not make the signed root of {new} leaves")
+    if size in {0, new}:
+        return checkpoint.root if size else EMPTY_ROOT
     wanted: dict[tuple[int, int], bytes] = {}
 
     def ask(height: int, index: int) -> bytes:
-        wanted[height, index] = b""
-        return b""
+        return wanted.setdefault((height, index), b"")
 
-    consistency_proof(old.size, new.size, ask)
+    def answer(height: int, index: int) -> bytes:
+        return wanted[height, index]
+
+    range_hash(0, size, ask)
+    consistency_proof(size, new, ask)
     for height, index in wanted:
         wanted[height, index] = await nodes.node(height, index)
-    proof = consistency_proof(old.size, new.size, lambda height, index: wanted[height, index])
-    return consistent(old.size, old.root, new.size, new.root, proof)
+    root = range_hash(0, size, answer)
+    if not consistent(size, root, new, checkpoint.root, consistency_proof(size, new, answer)):
+        raise Wrong("altered-tile", f"the tiles that prove the first {size} leaves do not make the signed root")
+    return root
 
 
 async def first_difference(old: Nodes, new: Nodes, leaves: int) -> int | None:

@@ -1,11 +1,13 @@
 """What was found, as text for people and as one JSON object for programs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dossier_verify.errors import Exit
-from dossier_verify.findings import MEANINGS, Finding
+from dossier_verify.findings import MEANINGS, Finding, told
+from dossier_verify.kept import LogResult
 from dossier_verify.note import instant
-from dossier_verify.verify import LogResult, Result, told
+from dossier_verify.verify import Result
 
 VERDICTS = {
     Exit.VERIFIED: "verified",
@@ -79,7 +81,7 @@ def as_text(result: Result, *, bodies: bool) -> list[str]:
             lines.append(f"  bodies: {found.whole} fit their commitments, {len(found.erased)} erased by law")
     lines += [f"  {name}: {producer.leaves} events" for name, producer in sorted(result.producers.items())]
     lines += [f"note: {note}" for note in result.notes]
-    lines += [line(finding) for finding in result.findings]
+    lines += explained(result.findings)
     count = len(result.findings)
     lines.append(
         {
@@ -90,12 +92,17 @@ def as_text(result: Result, *, bodies: bool) -> list[str]:
     return lines
 
 
-def line(finding: Finding) -> str:
-    """A finding in one line: what, where, whose, and what that means."""
+def explained(findings: Sequence[Finding]) -> list[str]:
+    """A line for each finding, then what the kinds that occur mean."""
+    kinds = dict.fromkeys(finding.kind for finding in findings)
+    return [*map(_line, findings), *(f"  ({kind}: {MEANINGS[kind]})" for kind in kinds)]
+
+
+def _line(finding: Finding) -> str:
     place = ""
     if finding.index is not None:
         last = f" to {finding.last}" if finding.last not in {None, finding.index} else ""
         place = f" at leaf {finding.index}{last}" + (f", {told(finding.leaf)}" if finding.leaf else "")
     elif finding.size is not None:
         place = f" at size {finding.size}"
-    return f"{finding.kind}{place}: {finding.message} ({MEANINGS[finding.kind]})"
+    return f"{finding.kind}{place}: {finding.message}"
