@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.app import router as make_router
-from dossier_common.database import Read, Write
+from dossier_common.database import WRITES, Read, Write, backlog_of
 from dossier_common.ids import new_id
 from dossier_common.paging import Page, Paged
 from dossier_common.policy import Policy
@@ -29,6 +29,7 @@ router = make_router(tags=["directory"])
 
 
 async def _anonymous_session(request: Request) -> AsyncIterator[AsyncSession]:
+    backlog_of(request).ensure(WRITES)
     async with request.app.state.database.transaction() as session:
         yield session
 

@@ -9,7 +9,8 @@ from authlib.oauth2.rfc6749 import OAuth2Error
 from fastapi import Depends, Request, Response
 
 from dossier_common.app import router as make_router
-from dossier_common.database import Database
+from dossier_common.backlog import Backlog
+from dossier_common.database import WRITES, Database
 from dossier_common.problems import Invalid, Malformed, UnsupportedMedia
 from dossier_gateway.console import pages
 from dossier_gateway.oauth import repository, service
@@ -33,6 +34,7 @@ class Door:
         self.server: Server = state.oauth
         self.desk: SignInDesk = state.desk
         self.database: Database = state.database
+        self.backlog: Backlog = state.backlog
         self.now = state.clock.now()
         self.secure: bool = state.settings.secure
         prefix = "__Host-" if self.secure else ""
@@ -100,7 +102,10 @@ async def show_sign_in(door: Here) -> Response:
 
 @router.post("/oauth/authorize", include_in_schema=False)
 async def sign_in(door: Here) -> Response:
-    """Takes the sign-in form. The authorization request stands in the address, as it came."""
+    """Takes the sign-in form. The authorization request stands in the address, as it came.
+
+    Raises AuditUnavailable while too much waits for its audit record; signing out goes on, since it only ends rights.
+    """
     asked = Asked("GET", "/oauth/authorize", _query(door.request))
     form = {name: value for name, value in await _form(door.request) if name in SIGN_IN_FIELDS}
     if not door.form_is_ours(form.get("form", "")):
@@ -115,6 +120,7 @@ async def sign_in(door: Here) -> Response:
             await session.run_sync(door.server.consent, asked, door.now)
     except OAuth2Error as error:
         return _refused(door, error)
+    door.backlog.ensure(WRITES)
     done = await door.desk.sign_in(username, password, form.get("new_password"))
     if done.secret is None:
         return _page(door, asked, refusal=str(done.refusal), faults=done.faults, username=username)
@@ -173,7 +179,7 @@ async def issue_token(door: Here) -> Response:
     authorization = door.request.headers.get("authorization")
     asked = Asked("POST", "/oauth/token", parameters, {"Authorization": authorization} if authorization else {})
     async with door.database.transaction() as session:
-        status, body, answered = await service.issue_token(session, door.server, asked, door.now)
+        status, body, answered = await service.issue_token(session, door.server, asked, door.now, door.backlog)
     return Response(body, status, answered)
 
 

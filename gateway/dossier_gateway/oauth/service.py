@@ -12,6 +12,7 @@ from enum import StrEnum
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
+from dossier_common.backlog import Backlog
 from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import (
     AccountEnrolled,
@@ -21,10 +22,11 @@ from dossier_common.contracts.gateway import (
     SignInFailed,
     TokenIssued,
 )
-from dossier_common.database import Database
+from dossier_common.database import WRITES, Database
 from dossier_common.events import Event
 from dossier_common.identity import Subject
 from dossier_common.policy import PasswordRules
+from dossier_common.topology import PARTS
 from dossier_gateway import passwords
 from dossier_gateway.errors import UnknownReference, WeakPassword
 from dossier_gateway.oauth import repository
@@ -155,11 +157,17 @@ def _as(user: repository.User) -> Subject:
 
 
 async def issue_token(
-    session: AsyncSession, server: Server, asked: Asked, now: datetime
+    session: AsyncSession, server: Server, asked: Asked, now: datetime, backlog: Backlog
 ) -> "tuple[int, bytes, dict[str, str]]":
-    """The answer of the token endpoint; its events are in the same transaction."""
+    """The answer of the token endpoint; its events are in the same transaction.
+
+    Raises AuditUnavailable while too much waits for its audit record. The parts get their tokens all the same, since
+    the audit service pulls with them what waits; and a family of tokens that was used twice is revoked all the same.
+    """
     answer, call = await session.run_sync(server.token, asked, now)
     for event in call.events:
+        if isinstance(event, TokenIssued) and event.client_id not in PARTS:
+            backlog.ensure(WRITES)
         await outbox.add(session, event, by=_holder(event), at=now)
     return answer.status, answer.body, answer.headers
 
