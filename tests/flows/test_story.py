@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from dossier_local import customer_files, story, story_access, story_disposal
+from dossier_local import customer_files, story, story_access, story_audit, story_disposal
 from dossier_local.client import Answer, connected
 from dossier_local.launched import RunningStack
 from dossier_local.stack import Stack
@@ -21,7 +21,7 @@ SEED = 2026
 @pytest.fixture(scope="module")
 async def telling(stack: RunningStack) -> AsyncIterator[Telling]:
     async with connected(stack.base_url, stack.demo) as client:
-        yield Telling(Console(file=StringIO(), width=160), client, stack.demo)
+        yield Telling(Console(file=StringIO(), width=160), client, stack.demo, stack.state)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,33 @@ async def test_administrator_and_expired_grant_are_refused_and_found_in_the_log(
     assert "gateway.v1.access.refused  read_record  insufficient-scope" in told(telling)
 
 
+@pytest.mark.invariant(3)
+async def test_the_auditor_proves_offline_who_viewed_the_record_and_verifies_the_whole_log(
+    telling: Telling, case: Case
+) -> None:
+    await story_audit.find_and_prove(telling, case)
+    assert [(command, said) for _, command, said in telling.verdicts] == [
+        ("dossier-verify proof", "verified"),
+        ("dossier-verify log", "verified"),
+    ]
+    assert (telling.state.auditor / "checkpoint").read_text().startswith(telling.client.base_url[7:])
+    assert not (telling.state.auditor / "token").exists()
+
+
+@pytest.mark.invariant(3)
+async def test_neither_officer_nor_a_database_role_changes_the_log(telling: Telling, case: Case) -> None:
+    await story_audit.change_nothing(telling, case)
+    assert refusals(telling, 6) == [
+        ("shen.cha", "method-not-allowed"),
+        ("shen.cha", "method-not-allowed"),
+        ("shen.cha", "not-found"),
+        ("wei.guo", "method-not-allowed"),
+        ("wei.guo", "insufficient-scope"),
+    ]
+    assert "permission denied for table leaves" in told(telling)
+    assert "table bodies is append-only" in told(telling)
+
+
 async def test_a_hold_and_then_a_copy_stand_in_the_way_of_disposal(telling: Telling, case: Case) -> None:
     await story_disposal.hold_back(telling, case)
     assert refusals(telling, 7) == [
@@ -107,9 +134,21 @@ async def test_nothing_reads_the_record_again_and_the_log_has_its_whole_life(tel
     assert [slug for _, slug in refusals(telling, 7)[6:]] == ["not-found", "not-found"]
 
 
+@pytest.mark.invariant(3)
+async def test_the_verifier_names_the_row_that_a_superuser_edited_and_is_content_when_it_is_put_back(
+    telling: Telling, case: Case
+) -> None:
+    await story_audit.find_tampering(telling, case)
+    said = [said for step, _, said in telling.verdicts if step.startswith("8 ")]
+    assert [line.split(":")[0] for line in said] == ["WRONG", "verified", "WRONG", "verified"]
+    assert f"wrong-body at leaf {case.index}, records 1/" in told(telling)
+
+
 async def test_the_summary_counts_events_by_type(telling: Telling) -> None:
     await story.summarise(telling, seconds=1)
-    assert "records.v1.record.shredded" in told(telling).split("Summary")[1]
+    summary = told(telling).split("Summary")[1]
+    assert "records.v1.record.shredded" in summary
+    assert "Verifications, as expected: 6" in summary
 
 
 @pytest.mark.parametrize(("status", "slug"), [(200, None), (403, "held"), (500, "internal-error")])
@@ -117,7 +156,7 @@ def test_what_goes_otherwise_than_told_is_named(
     telling: Telling, status: int, slug: str | None, stack: RunningStack
 ) -> None:
     body = {"type": f"urn:dossier:problem:{slug}", "title": "t", "detail": "d"} if slug else {}
-    other = Telling(Console(file=StringIO()), telling.client, stack.demo, step="4 She reads")
+    other = Telling(Console(file=StringIO()), telling.client, stack.demo, stack.state, step="4 She reads")
     with pytest.raises(
         Otherwise, match=rf"Step 4 She reads: .* li\.na .* grant-exhausted, but GET /x answered {status}"
     ):

@@ -123,8 +123,12 @@ class Postgres:
         self.psql("\n".join(lines))
         write_private(applied, json.dumps(digest).encode())
 
-    def psql(self, script: str, database: str = "postgres") -> str:
-        """Runs a script as the superuser and returns what it printed. Raises LauncherError with psql's words."""
+    def psql(self, script: str, database: str = "postgres", role: str = SUPERUSER) -> str:
+        """Runs a script, as the superuser or another role, and returns what it printed.
+
+        Raises LauncherError with psql's words.
+        """
+        secret = "postgres-superuser" if role == SUPERUSER else f"postgres-{role.replace('_', '-')}"
         done = subprocess.run(
             (_wheel() / "bin" / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"),
             input=script,
@@ -133,9 +137,9 @@ class Postgres:
             check=False,
             env={
                 "PGHOST": str(self.sockets),
-                "PGUSER": SUPERUSER,
+                "PGUSER": role,
                 "PGDATABASE": database,
-                "PGPASSWORD": self.state.read_secret("postgres-superuser"),
+                "PGPASSWORD": self.state.read_secret(secret),
                 "PGCLIENTENCODING": "UTF8",
                 "PATH": os.defpath,
             },

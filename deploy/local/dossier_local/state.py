@@ -39,6 +39,8 @@ class State:
         self.supplements = self.folder / "supplements"
         self.checkpoints = self.folder / "checkpoints"
         self.witness = self.folder / "witness"
+        self.auditor = self.folder / "auditor"
+        """What the auditor of the story keeps; made by the demo alone."""
         self.temporary = self.folder / "tmp"
         self.postgres = self.folder / "postgres"
         self.demo_file = self.folder / "demo.json"

@@ -1,4 +1,4 @@
-"""The main job as a story, told on real parts with a spreadsheet of 1,040 rows: steps 1 to 5 and 7 of the API."""
+"""The main job as a story, told on real parts with a spreadsheet of 1,040 rows, in eight steps."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from dossier_local import customer_files, organisation, story_access, story_disposal
+from dossier_local import customer_files, organisation, story_access, story_audit, story_disposal
 from dossier_local.client import connected
 from dossier_local.customer_files import Sheet
 from dossier_local.customers import PERSON, Row
@@ -27,9 +27,12 @@ STEPS: Final[tuple[Step, ...]] = (
     story_access.ask_for_access,
     story_access.read_and_copy,
     story_access.refuse_others,
+    story_audit.find_and_prove,
+    story_audit.change_nothing,
     story_disposal.hold_back,
     story_disposal.destroy,
     story_disposal.read_no_more,
+    story_audit.find_tampering,
 )
 CAST: Final = (
     *(story_access.CLERK, story_access.EMPLOYEE, story_access.HEAD, story_access.OTHER_HEAD),
@@ -49,7 +52,7 @@ async def run(stack: Stack) -> int:
     stack.write_demo(demo)
     began = time.monotonic()
     async with connected(stack.base_url, demo) as client:
-        telling = Telling(console, client, demo)
+        telling = Telling(console, client, demo, stack.state)
         case = a_case(customer_files.sheet())
         try:
             await asyncio.gather(*(client.as_(name).token() for name in CAST))
@@ -84,7 +87,7 @@ def _ended_long_ago(row: Row) -> bool:
 
 
 async def summarise(telling: Telling, seconds: float) -> None:
-    """Records, events by type from the audit log, refusals."""
+    """Records, events by type from the audit log, what the verifier said of it, refusals."""
     records = [record async for record in telling.client.as_(story_access.CLERK).every("/v1/records")]
     kinds = Counter([event["type"] async for event in telling.client.as_(AUDITOR).every("/v1/audit/events")])
     telling.console.print("\n[bold]Summary · 小结[/bold]")
@@ -93,6 +96,11 @@ async def summarise(telling: Telling, seconds: float) -> None:
     telling.note(f"Records: {said}. Told in {seconds:.1f} s.")
     telling.note(f"Events in the audit log: {kinds.total():,}")
     telling.table(_columns(kinds))
+    telling.note(f"Verifications, as expected: {len(telling.verdicts)}")
+    verdicts = Table("Step", "Command", "It said", box=None, pad_edge=False)
+    for step, command, said in telling.verdicts:
+        verdicts.add_row(f"{step.split(' ', 1)[0]}", command, said)
+    telling.table(verdicts)
     telling.note(f"Refusals, as expected: {len(telling.refusals)}")
     table = Table("Step", "Who", "Asked", "Refused", box=None, pad_edge=False)
     for each in telling.refusals:

@@ -12,6 +12,7 @@ from rich.table import Table
 from dossier_local.client import Answer, Client
 from dossier_local.customer_files import Sheet
 from dossier_local.customers import Row
+from dossier_local.state import State
 
 
 class Otherwise(Exception):
@@ -31,7 +32,10 @@ class Refused:
 
 @dataclass
 class Case:
-    """What the story is about, and what one step leaves to the next: ids of the record, its grant and its copy."""
+    """What the story is about, and what one step leaves to the next: ids of the record, its grant and its copy.
+
+    `viewed` is the event of the first reading, `index` its place in the audit log.
+    """
 
     sheet: Sheet
     customer: Row
@@ -42,6 +46,8 @@ class Case:
     copy: str = ""
     copy_number: str = ""
     certificate: str = ""
+    viewed: str = ""
+    index: int = 0
 
 
 @dataclass
@@ -51,13 +57,20 @@ class Telling:
     console: Console
     client: Client
     demo: Mapping[str, Any]
+    state: State
     step: str = ""
     refusals: list[Refused] = field(default_factory=list)
+    verdicts: list[tuple[str, str, str]] = field(default_factory=list)
+    """Step, command and last line of each run of the verifier."""
 
     def begin(self, number: int, english: str, chinese: str) -> None:
         """A new step of the story."""
         self.step = f"{number} {english}"
         self.console.print(f"\n[bold]{number}  {escape(english)} · {escape(chinese)}[/bold]", soft_wrap=True)
+
+    def say(self, who: str, saying: str) -> None:
+        """What somebody does."""
+        self.console.print(f"  [cyan]{escape(who)}[/cyan] {escape(saying)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line of what follows from an answer."""
@@ -81,7 +94,7 @@ class Telling:
         **query: Any,
     ) -> Any:
         """Somebody asks, and gets an answer with this status, or a refusal by this problem. The answer's body."""
-        self.console.print(f"  [cyan]{escape(self.person(who))}[/cyan] {escape(saying)}", soft_wrap=True)
+        self.say(self.person(who), saying)
         call = self.client.as_(who).call(method, path, body=body, content=content, headers=headers, **query)
         answer = await call
         self.judge(who, method, path, answer, expecting)
