@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from dossier_audit.witness import WitnessClient
 from dossier_common.contracts.retention import HoldPlaced
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
+from dossier_common.leaves import Head, Numbered
 from dossier_common.worker import Context, opened
 from dossier_local.cluster import Cluster
 
@@ -47,6 +48,7 @@ class World:
     folder: Path
     witnesses: list[WitnessClient] = field(default_factory=list)
     chain: Chain | None = None
+    sent: list[tuple[Sequence[Numbered], Head]] = field(default_factory=list)
 
     @property
     def key(self) -> SigningKey:
@@ -76,14 +78,23 @@ class World:
             self.chain = await Chain.after(self.cluster, self.worker, "retention")
         records = [new_id() for _ in range(number)]
         events = [HoldPlaced(hold=new_id(), record=record) for record in records]
-        consumer = self.worker.consumer("retention", ingest(self.worker.clock))
-        await self.chain.send(consumer, events, at=datetime.now(UTC))
+        await self.chain.send(self, events, at=datetime.now(UTC))
         return records
+
+    async def take(self, events: Sequence[Numbered], head: Head) -> None:
+        """Hands a batch in, and keeps it as its producer does."""
+        self.sent.append((events, head))
+        await self.worker.consumer("retention", ingest(self.worker.clock)).take(events, head)
+
+    async def refill(self, sent: Sequence[tuple[Sequence[Numbered], Head]]) -> None:
+        """Hands in again what the producer still has, as its feed does: what is known is passed over."""
+        for events, head in sent:
+            await self.worker.consumer("retention", ingest(self.worker.clock)).take(events, head)
 
     async def count(self, query: str) -> int:
         """A number from the audit service's database."""
         async with self.worker.database.session() as session:
-            return int((await session.execute(text(query))).scalar_one())
+            return int((await session.execute(text(query))).scalar_one() or 0)
 
     async def all_shown(self) -> None:
         """Waits until every ingested leaf is under a published checkpoint."""

@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 from dossier_common.cursors import read_cursor
 from dossier_common.events import Event, encode, instant
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
-from dossier_common.inbox import Consumer
 from dossier_common.keys import SigningKey
-from dossier_common.leaves import NO_LEAF, Head, number
+from dossier_common.leaves import NO_LEAF, Head, Numbered, number
 from dossier_common.worker import Context
 from dossier_local import keys as local_keys
 from dossier_local.cluster import Cluster
+
+
+class Taking(Protocol):
+    """Whoever takes a batch: a consumer, or something in front of one."""
+
+    async def take(self, events: Sequence[Numbered], head: Head) -> None: ...
 
 
 class Chain:
@@ -29,9 +35,7 @@ class Chain:
             cursor = await read_cursor(session, producer)
         return cls(cluster, producer, cursor.epoch + 1)
 
-    async def send(
-        self, consumer: Consumer, events: Sequence[Event], *, at: datetime, by: Subject | None = None
-    ) -> None:
+    async def send(self, consumer: Taking, events: Sequence[Event], *, at: datetime, by: Subject | None = None) -> None:
         """Numbers and signs the events, and lets the consumer apply them."""
         numbered = []
         for event in events:

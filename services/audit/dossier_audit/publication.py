@@ -62,20 +62,23 @@ class Witnessed:
         """Never returns; a witness that is away is asked again, ever more seldom."""
         async with woken_by(self._database, "publications") as waking:
             while True:
-                wait = REPEAT_SECONDS
-                try:
-                    if await self._ask():
-                        wait = 0.0
-                    await self._answered()
-                except WitnessAway as error:
-                    await self._away(str(error))
-                    wait = min(2.0**self._failures, LONGEST_WAIT)
+                wait = await self.once()
                 await asyncio.sleep(BETWEEN_SECONDS)
                 if wait:
                     await waking.wait(wait)
 
+    async def once(self) -> float:
+        """Asks once; how many seconds to wait for something new before asking again."""
+        try:
+            again = await self._ask()
+        except WitnessAway as error:
+            await self._away(str(error))
+            return min(2.0**self._failures, LONGEST_WAIT)
+        await self._answered()
+        return 0.0 if again else REPEAT_SECONDS
+
     async def _ask(self) -> bool:
-        """Whether the newest checkpoint was cosigned now; False when it was before."""
+        """Whether to ask again at once, since the witness remembers another size than was thought."""
         async with self._database.session() as session:
             newest = await logs.newest_of_all(session)
             if newest is None:
