@@ -26,7 +26,7 @@ settings.register_profile(
 )
 settings.load_profile("dossier")
 
-STACK_FOLDERS = frozenset({"docs", "flows", "faults"})
+STACK_FOLDERS = frozenset({"docs", "flows", "faults", "peers"})
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -42,7 +42,7 @@ def numbered(index: int, width: int = WIDTH) -> str:
 def read_numbered(text: str) -> tuple[int, int]:
     """Index and width of an address. Raises NoSuchTile for one that `numbered` does not give."""
     groups, partial, tail = text.partition(".p/")
-    if not _GROUPS.match(groups) or (partial and not _PARTIAL.match(tail)):
+    if not _GROUPS.fullmatch(groups) or (partial and not _PARTIAL.fullmatch(tail)):
         raise NoSuchTile(text[:80])
     index, width = int(groups.replace("x", "").replace("/", "")), int(tail) if partial else WIDTH
     if (partial and width >= WIDTH) or numbered(index, width) != text:
@@ -52,7 +52,7 @@ def read_numbered(text: str) -> tuple[int, int]:
 
 def read_level(text: str) -> int:
     """A level, 0 to 63 without leading zeros. Raises NoSuchTile."""
-    if not _LEVEL.match(text):
+    if not _LEVEL.fullmatch(text):
         raise NoSuchTile(text[:80])
     return int(text)
 
