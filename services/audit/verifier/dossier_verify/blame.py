@@ -15,7 +15,8 @@ from dossier_verify.proofs import Nodes
 from dossier_verify.source import Source
 from dossier_verify.tree import perfect_root
 
-_ENTRY_KINDS: Final = {"altered-entry", "missing-entry", "inserted-entry", "malformed-bundle"}
+ENTRY_KINDS: Final = {"altered-entry", "missing-entry", "inserted-entry", "malformed-bundle"}
+"""An entry is not the signed one: what it says is no finding of its own."""
 
 
 async def judge(source: Source, checkpoint: Checkpoint, outcome: Outcome) -> list[Finding]:
@@ -31,11 +32,14 @@ async def judge(source: Source, checkpoint: Checkpoint, outcome: Outcome) -> lis
                 "another tree is served than was signed"
             )
             found.append(Finding("wrong-root", message, size=checkpoint.size))
-    wrong = [(one.index, one.last or one.index) for one in found if one.index is not None and one.kind in _ENTRY_KINDS]
+    wrong = [(one.index, one.last or one.index) for one in found if one.index is not None and one.kind in ENTRY_KINDS]
     gone = {one.index for one in found if one.kind == "missing-entry"}
+    unreadable = [
+        (one.index, one.index) for one in outcome.chains if one.kind == "not-canonical" and one.index is not None
+    ]
     damaged = {
-        "missing-event": [place for place in outcome.damaged if place[0] not in gone],
-        **dict.fromkeys(("broken-chain", "repeated-event"), outcome.damaged),
+        "missing-event": [place for place in outcome.damaged if place[0] not in gone] + unreadable,
+        **dict.fromkeys(("broken-chain", "repeated-event"), outcome.damaged + unreadable),
     }
     found += [
         finding

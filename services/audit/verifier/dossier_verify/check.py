@@ -201,8 +201,6 @@ class Check:
         if found.opening and found.first == 0:
             self._outcome.opening = found.opening
         for problem in self._chains.absorb(found):
-            if problem.kind == "not-canonical" and problem.index is not None:
-                self._outcome.damaged.append((problem.index, problem.index))
             self._add(self._outcome.chains, problem)
 
     def _usable(self, tile: tiles.Tile, served: bytes | None) -> bytes | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from dossier_verify.blame import judge
+from dossier_verify.blame import ENTRY_KINDS, judge
 from dossier_verify.chains import Chains, Producer, named, opening_problem
 from dossier_verify.check import Check, leaf_named
 from dossier_verify.errors import BadInput, Exit, Missing, Wrong
@@ -137,7 +137,7 @@ async def _judge(log: LogResult, before: LogResult | None) -> list[Finding]:
     """What is wrong with this log, as the one after `before`; the result learns whom it names as its predecessor."""
     opening = log.outcome.opening
     found = await judge(log.source, log.checkpoint, log.outcome)
-    if opening and not any(finding.index == 0 for finding in found):
+    if opening and not any(finding.index == 0 and finding.kind in ENTRY_KINDS for finding in found):
         problem = opening_problem(opening, log.generation.number if log.generation else None)
         if not problem and log.generation is not None:
             problem, log.predecessor = log.generation.opened(opening)
