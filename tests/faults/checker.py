@@ -1,8 +1,8 @@
 """The checker: what was acknowledged is stored by its part, and stands in the audit log, once.
 
 It reads the databases themselves, with the roles of the services, and trusts no answer of the product. The log is
-read leaf by leaf: each must be the next of its producer's chain and fit its body (the checks of
-`dossier_common.leaves` are not used, they are under test).
+read in its order, as far as a signed checkpoint is outside: each leaf must be the next of its producer's chain and fit
+its body. The product's own checks are not used, they are under test; `dossier-verify` checks tree and signatures.
 """
 
 import asyncio
@@ -20,10 +20,18 @@ from tests.faults.stack import Stack
 
 from dossier_common.topology import PARTS
 
+_LOGS: Final = """
+SELECT l.generation, (SELECT max(size) FROM log_publications p WHERE p.generation = l.generation) AS shown
+FROM logs l WHERE l.generation >= $1 ORDER BY l.generation
+"""
 _LEAVES: Final = """
-SELECT l.producer, l.epoch, l.seq, l.id, l.leaf, l.type, b.salt, b.body
-FROM leaves l JOIN bodies b USING (producer, epoch, seq, time)
-WHERE l.producer = $1 AND (l.epoch, l.seq) > ($2, $3) ORDER BY l.epoch, l.seq
+SELECT r.first_index + (l.seq - r.first_seq) AS index, l.producer, l.epoch, l.seq, l.id, l.leaf, l.type, b.salt, b.body
+FROM log_runs r
+JOIN leaves l ON (l.producer, l.epoch) = (r.producer, r.epoch)
+  AND l.seq >= r.first_seq AND l.seq < r.first_seq + r.count
+JOIN bodies b ON (b.time, b.producer, b.epoch, b.seq) = (l.time, l.producer, l.epoch, l.seq)
+WHERE r.generation = $1 AND r.first_index + r.count > $2 AND r.first_index < $3
+ORDER BY index
 """
 _OUTBOX: Final = """
 SELECT type, txn, record FROM (
@@ -33,6 +41,12 @@ SELECT type, txn, record FROM (
 """
 KINDS: Final = frozenset(map(str, Kind))
 FORKED: Final = "audit.v1.producer.forked"
+_HOLE: Final = """
+SELECT EXISTS (SELECT FROM leaves GROUP BY producer, epoch HAVING max(seq) - min(seq) >= count(*))
+"""
+_MARKED: Final = """
+SELECT published_seq = seq AND NOT EXISTS (SELECT FROM outbox WHERE outbox.seq IS NULL) FROM outbox_state
+"""
 _PLACE: Final = "SELECT epoch, seq FROM outbox_state"
 _RECORDS: Final = "SELECT id::text FROM records"
 AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
@@ -51,6 +65,9 @@ class Place:
 class Log:
     """What has been read of the log so far."""
 
+    generation: int = 1
+    size: int = 0
+    """How many leaves of this generation have been read."""
     places: dict[str, Place] = field(default_factory=lambda: defaultdict(Place))
     keys: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By event type: how often the log has the event of this transaction, or, for registrations, of this record."""
@@ -65,17 +82,20 @@ class Log:
     alarms: int = 0
     """Events that say that a producer was restored."""
 
-    def add(self, producer: str, row: Mapping[str, Any]) -> None:
-        """Takes in the next leaf of a producer."""
-        place, (epoch, seq) = self.places[producer], (row["epoch"], row["seq"])
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes in the next leaf of the log."""
+        producer, epoch, seq = row["producer"], row["epoch"], row["seq"]
+        place = self.places[producer]
         expected = Place(place.epoch, place.seq + 1, place.prev) if epoch == place.epoch else Place(epoch, 1)
         leaf = json.loads(row["leaf"])
         said = (leaf["producer"], leaf["epoch"], leaf["seq"], leaf["prev"], leaf["id"], leaf["type"])
-        if seq != expected.seq or said != (producer, epoch, seq, expected.prev, str(row["id"]), row["type"]):
-            self.wrong.append(f"{producer} {epoch}/{seq} does not follow {place.epoch}/{place.seq}")
+        follows = said == (producer, epoch, seq, expected.prev, str(row["id"]), row["type"])
+        if row["index"] != self.size or seq != expected.seq or epoch < place.epoch or not follows:
+            self.wrong.append(f"at {row['index']}, {producer} {epoch}/{seq} does not follow {place.epoch}/{place.seq}")
         if leaf["commitment"] != hashlib.sha256(row["salt"] + row["body"]).hexdigest():
             self.wrong.append(f"{producer} {epoch}/{seq} does not fit its body")
         self.places[producer] = Place(epoch, seq, hashlib.sha256(row["leaf"]).hexdigest())
+        self.size = row["index"] + 1
         self._note(producer, epoch, leaf, json.loads(row["body"]))
 
     def _note(self, producer: str, epoch: int, leaf: Mapping[str, Any], body: Mapping[str, Any]) -> None:
@@ -93,6 +113,17 @@ class Log:
         """Those of which the log has no event."""
         return [each for each in acknowledged if not self.keys[each.kind][each.key]]
 
+    def passed_over(self, acknowledged: Sequence[Acknowledged]) -> list[Acknowledged]:
+        """Those that are not late but lost: the log has one of the same producer that was asked for after their answer.
+
+        What was acknowledged is committed, so its relay numbers it before anything that begins later.
+        """
+        newest: dict[str, float] = defaultdict(float)
+        for each in acknowledged:
+            if self.keys[each.kind][each.key]:
+                newest[each.kind.producer] = max(newest[each.kind.producer], each.asked_at)
+        return [each for each in self.lacks(acknowledged) if each.answered_at < newest[each.kind.producer]]
+
 
 class Checker:
     """Compares, for one stack. Keeps what it has read, so that each run reads what is new."""
@@ -106,14 +137,26 @@ class Checker:
         self.log = Log()
 
     async def read_log(self) -> Log:
-        """Reads on to the end. Raises one of AWAY when the database does not answer."""
+        """Reads on to the newest checkpoint of which a copy lies outside: what is not under it is not in the log.
+
+        A closed generation is read to its end. Raises one of AWAY when the database does not answer.
+        """
         async with self._database("audit") as audit:
-            producers = [row["producer"] for row in await audit.fetch("SELECT DISTINCT producer FROM leaves")]
-            for producer in producers:
-                place = self.log.places[producer]
-                for row in await audit.fetch(_LEAVES, producer, place.epoch, place.seq):
-                    self.log.add(producer, row)
+            logs = await audit.fetch(_LOGS, self.log.generation)
+            for each in logs:
+                if each["generation"] > self.log.generation:
+                    self.log.generation, self.log.size = each["generation"], 0
+                end = (each["shown"] or 0) if each is logs[-1] else 2**62
+                begin = self.log.size
+                for row in await audit.fetch(_LEAVES, each["generation"], begin, end):
+                    if begin <= row["index"] < end:
+                        self.log.add(dict(row))
         return self.log
+
+    async def has_hole(self) -> bool:
+        """Whether leaves are missing between others of the same producer and epoch."""
+        async with self._database("audit") as audit:
+            return bool(await audit.fetchval(_HOLE))
 
     async def places(self) -> dict[str, tuple[int, int]]:
         """How far each part has numbered: what a run stores comes after that."""
@@ -121,8 +164,14 @@ class Checker:
         for part in PARTS:
             async with self._database(part) as database:
                 row = await database.fetchrow(_PLACE)
+                assert row is not None
                 found[part] = (row["epoch"], row["seq"])
         return found
+
+    async def has_marked_all(self, part: str) -> bool:
+        """Whether the part's relay has numbered all that there is, and says that it has published it."""
+        async with self._database(part) as database:
+            return bool(await database.fetchval(_MARKED))
 
     async def not_stored(
         self, acknowledged: Sequence[Acknowledged], since: Mapping[str, tuple[int, int]]

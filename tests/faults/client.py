@@ -48,11 +48,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """One answer that promises a record: `key` is the record's id for REGISTERED, else the X-Request-Id."""
+    """One answer that promises a record: `key` is the record's id for REGISTERED, else the X-Request-Id.
+
+    Instants are of the monotonic clock of the client.
+    """
 
     kind: Kind
     key: str
     asked_at: float
+    answered_at: float
 
 
 class Rejected(AssertionError):
@@ -99,12 +103,18 @@ class Traffic:
         """These records are gone, by a restore: they are read no more."""
         self._records = [record for record in self._records if record not in records]
 
+    async def token(self, account: str) -> str:
+        """An access token of an account. Raises LauncherError."""
+        return (await self._client.as_(account).token()).access
+
     async def _repeat(self, job: Callable[[], Awaitable[None]]) -> None:
         while self._going:
             await job()
             await asyncio.sleep(PAUSE * self._random.uniform(0.5, 1.5))
 
-    async def _ask(self, kind: Kind, account: str, method: str, path: str, expected: int, **given: object) -> Answer | None:
+    async def _ask(
+        self, kind: Kind, account: str, method: str, path: str, expected: int, **given: object
+    ) -> Answer | None:
         """An answer with the expected status, or nothing: the trouble is counted, and a token that fails is dropped."""
         caller = self._client.as_(account)
         try:
@@ -134,7 +144,7 @@ class Traffic:
             answer = await self._ask(Kind.REGISTERED, CLERK, "POST", "/v1/records", 201, body=body, headers=key)
             if answer is not None:
                 record = str(answer.body["id"])
-                self.acknowledged.append(Acknowledged(Kind.REGISTERED, record, asked_at))
+                self.acknowledged.append(Acknowledged(Kind.REGISTERED, record, asked_at, monotonic()))
                 self._records.append(record)
                 return
 
@@ -170,7 +180,8 @@ class Traffic:
         asked_at = monotonic()
         answer = await self._ask(kind, account, "GET", path, expected, **query)
         if answer is not None:
-            self.acknowledged.append(Acknowledged(kind, answer.headers["x-request-id"], asked_at))
+            key = answer.headers["x-request-id"]
+            self.acknowledged.append(Acknowledged(kind, key, asked_at, monotonic()))
 
 
 @asynccontextmanager

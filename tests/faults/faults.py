@@ -38,7 +38,7 @@ def stopped(process: str) -> Act:
 
 def clock_off(part: str, seconds: float) -> Act:
     async def act(rig: Rig, chance: random.Random) -> None:
-        with rig.injector.clock(part, seconds):
+        async with rig.injector.clock(part, seconds):
             await asyncio.sleep(chance.uniform(1.5, 3.0))
 
     return act
@@ -60,11 +60,11 @@ async def store_lost_while_audit_is_down(rig: Rig, chance: random.Random) -> Non
 
 
 async def nats_full(rig: Rig, chance: random.Random) -> None:
-    """JetStream switches itself off on a full disk, until the server is started again: the operator does both."""
-    disk = rig.injector.disks["nats"]
+    """A stream that could not be written stays closed until the server is started again: that is the operator's."""
+    disk, said = rig.injector.disks["nats"], rig.injector.listen("nats")
     disk.fill()
     try:
-        await wait_until(rig.injector.nats_refuses, "NATS refusing for want of room")
+        await wait_until(lambda: said("no space left on device"), "NATS without room")
         await asyncio.sleep(chance.uniform(0.5, 1.5))
     finally:
         disk.free()
@@ -72,11 +72,24 @@ async def nats_full(rig: Rig, chance: random.Random) -> None:
 
 
 async def postgres_full(rig: Rig, chance: random.Random) -> None:
-    disk = rig.injector.disks["postgres"]
+    """No table grows any more; PostgreSQL itself goes on."""
+    disk, said = rig.injector.disks["postgres"], rig.injector.listen("postgres")
     disk.fill()
-    troubles = rig.traffic.troubles.total()
     try:
-        await wait_until(lambda: rig.traffic.troubles.total() > troubles, "a call failing for want of room", 45)
+        await wait_until(lambda: said("No space left on device"), "PostgreSQL without room for a table", 45)
+        await asyncio.sleep(chance.uniform(0.5, 1.5))
+    finally:
+        disk.free()
+
+
+async def postgres_full_of_its_log(rig: Rig, chance: random.Random) -> None:
+    """PostgreSQL cannot write its log, ends at once, and cannot recover either before there is room."""
+    disk, said = rig.injector.disks["postgres"], rig.injector.listen("postgres")
+    disk.fill()
+    try:
+        async with asyncio.timeout(45):
+            while not said("PANIC"):
+                await asyncio.to_thread(rig.injector.next_segment)
         await asyncio.sleep(chance.uniform(0.5, 1.5))
     finally:
         disk.free()
@@ -112,7 +125,7 @@ def producer_restored(part: str) -> Act:
         if not rig.excused:
             raise NotInjected("nothing was acknowledged after the backup")
         gone = {each.key for each in rig.excused if each.kind is Kind.REGISTERED}
-        rig.lost |= gone
+        rig.gone |= gone
         rig.traffic.forget(gone)
         await rig.injector.restore(part)
         rig.traffic.start()
@@ -145,8 +158,8 @@ _RECORDING = ("records-web", "gateway-web", "audit-web")
 _PARTS = ("records", "audit", "gateway")
 
 FAULTS: Final[Sequence[Fault]] = (
-    Fault("kill -9 of a web process", [killed(web) for web in WEBS], 15, short=3),
-    Fault("kill -9 of a worker", [killed(worker) for worker in WORKERS], 15, short=3),
+    Fault("kill -9 of a web process", [killed(web) for web in WEBS], 15, short=2),
+    Fault("kill -9 of a worker", [killed(worker) for worker in WORKERS], 15, short=2),
     Fault("kill -9 of all parts at once", [killed(*WEBS, *WORKERS)], 6),
     Fault("kill -9 of a relay after its commit, before it publishes", _at("relay.numbered", *_RELAYS), 12),
     Fault("kill -9 of a relay within a batch", _at("relay.in-batch", "records-worker"), 8),
@@ -166,7 +179,7 @@ FAULTS: Final[Sequence[Fault]] = (
     Fault("SIGSTOP of a relay", [stopped("records-worker"), stopped("gateway-worker")], 6),
     Fault("SIGSTOP of PostgreSQL", [stopped("postgres")], 5),
     Fault("NATS store full", [nats_full], 4, mounts=True),
-    Fault("PostgreSQL disk full", [postgres_full], 4, mounts=True),
+    Fault("PostgreSQL disk full", [postgres_full_of_its_log, postgres_full], 4, mounts=True),
     Fault("clock an hour ahead or back", [clock_off(*each) for each in product(_PARTS, (HOUR, -HOUR))], 12),
     Fault("delivery again, in reverse order", [redelivered], 5),
     Fault("delivery out of order", [reordered], 5),

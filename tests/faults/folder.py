@@ -29,7 +29,7 @@ class Folder:
 
     def arm(self, process: str, point: str, *, passes: int = 0, action: signal.Signals = signal.SIGKILL) -> None:
         """Lets the process reach the point so often; the next time it does `action` to itself."""
-        self._fired(process, point).unlink(missing_ok=True)
+        self.forget(process, point)
         self._write(self._armed(process, point), {"passes": passes, "action": int(action)})
 
     def disarm(self, process: str, point: str) -> None:
@@ -51,6 +51,13 @@ class Folder:
             return
         armed.rename(self._fired(process, point))
         os.kill(os.getpid(), order["action"])
+
+    def tell(self, process: str, what: str) -> None:
+        """Called in the process: what the harness asked for has taken effect."""
+        self._fired(process, what).touch()
+
+    def forget(self, process: str, what: str) -> None:
+        self._fired(process, what).unlink(missing_ok=True)
 
     # -- clocks
 

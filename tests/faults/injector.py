@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import httpx
 import nats
 import psutil
 from tests.faults.stack import Disk, Stack
@@ -21,7 +22,7 @@ from tests.faults.stack import Disk, Stack
 from dossier_common import topology
 from dossier_local.broker import Broker
 from dossier_local.processes import started
-from dossier_local.supervisor import answers_ready
+from dossier_local.state import LauncherError
 
 WEBS: Final = tuple(f"{part}-web" for part in topology.PARTS)
 WORKERS: Final = tuple(f"{part}-worker" for part in topology.PARTS)
@@ -57,16 +58,21 @@ class Injector:
         return int(json.loads((self._stack.state.run / f"{process}.pid").read_text())["pid"])
 
     async def whole(self, seconds: float) -> bool:
-        """Waits until each process runs and is ready, and NATS has its streams. False: not in time."""
-        ports = self._ports()
-        ready = {name: ports[name.removesuffix("-web")] for name in (*WEBS, *WORKERS)}
+        """Waits until the stack is whole. False: not in time."""
         try:
             async with asyncio.timeout(seconds):
-                while not self._all_run() or not all([await answers_ready(port) for port in ready.values()]):
+                while not await self.is_whole():  # noqa: ASYNC110  # it is seen from outside
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return False
         return True
+
+    async def is_whole(self) -> bool:
+        """Whether each process runs and is ready, and NATS has its streams."""
+        ports = self._ports()
+        ready = [ports[name.removesuffix("-web")] for name in (*WEBS, *WORKERS)]
+        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
+            return self._all_run() and all([await _ready(http, port) for port in ready])
 
     def _all_run(self) -> bool:
         run = self._stack.state.run
@@ -139,15 +145,23 @@ class Injector:
         finally:
             os.kill(self._stack.launcher, signal.SIGCONT)
 
+    async def mutate(self, mutants: Mapping[str, Sequence[str]]) -> None:
+        """Starts these processes again, broken as named; with an empty name list, sound again."""
+        for process, names in mutants.items():
+            self.folder.set_mutants(process, names)
+        await self.kill(*mutants)
+
     # -- clocks
 
-    @contextmanager
-    def clock(self, part: str, seconds: float) -> Iterator[None]:
-        """The clock of both processes of a part is off by so much within the context."""
+    @asynccontextmanager
+    async def clock(self, part: str, seconds: float) -> AsyncIterator[None]:
+        """The clock of both processes of a part is off by so much within the context; both have looked at it."""
         processes = (f"{part}-web", f"{part}-worker")
         try:
             for process in processes:
+                self.folder.forget(process, "clock")
                 self.folder.set_clock(process, seconds)
+            await wait_until(lambda: all(self.folder.fired(each, "clock") for each in processes), "another clock")
             yield
         finally:
             for process in processes:
@@ -163,9 +177,11 @@ class Injector:
         for path in lost:
             shutil.rmtree(path)
 
-    def nats_refuses(self) -> bool:
-        """Whether the server has said that it has no room."""
-        return "no space left" in (self._stack.state.logs / "nats.log").read_text().lower()
+    def listen(self, process: str) -> Callable[[str], bool]:
+        """Tells whether the process has said something since now."""
+        log = self._stack.state.logs / f"{process}.log"
+        begin = log.stat().st_size
+        return lambda words: words.encode() in log.read_bytes()[begin:]
 
     async def publish_as(self, part: str, messages: list[tuple[str, bytes, str]]) -> None:
         """Publishes these (subject, payload, Nats-Msg-Id) in this order with the rights of a part.
@@ -201,6 +217,11 @@ class Injector:
             f"ALTER DATABASE {name} ALLOW_CONNECTIONS true;\n"
         )
 
+    def next_segment(self) -> None:
+        """Asks PostgreSQL for a new segment of its log, and does not mind when it cannot."""
+        with suppress(LauncherError):
+            self._stack.postgres.psql("SELECT pg_switch_wal();")
+
     async def restore(self, part: str) -> None:
         """Puts the copy in the place of the database, while the part's processes do not run."""
         name = f"dossier_{part}"
@@ -209,8 +230,15 @@ class Injector:
             self._stack.postgres.psql(
                 f"DROP DATABASE {name} WITH (FORCE);\nALTER DATABASE {name}_backup RENAME TO {name};\n"
             )
-            (Path(self._stack.state.postgres).resolve() / "roles.json").unlink(missing_ok=True)
+            self._stack.postgres.data.with_name("roles.json").unlink()  # so that the roles are applied again
             self._stack.postgres.apply_roles()
+
+
+async def _ready(http: httpx.AsyncClient, port: int) -> bool:
+    try:
+        return (await http.get(f"http://127.0.0.1:{port}/readyz")).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _stands(pid: int) -> bool:

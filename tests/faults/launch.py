@@ -1,4 +1,4 @@
-"""`python -P -m tests.faults.launch`: the launcher with the demo organisation, each part's process started through points."""
+"""`python -P -m tests.faults.launch`: launcher and demo organisation, the parts' processes through `points`."""
 
 import sys
 from collections.abc import Sequence
@@ -14,8 +14,7 @@ from dossier_local.stack import running
 from dossier_local.state import LauncherError, State
 
 LONGEST_WAIT = 1.0
-"""Seconds before a killed process is started again, at most: here each is killed many times, and none for a fault of its
-own that a longer wait could mend."""
+"""Seconds before a killed process is started again, at most: here none dies of what a longer wait could mend."""
 
 
 def instrumented(cluster: Cluster) -> Sequence[Program]:

@@ -32,6 +32,12 @@ def _later(do: Callable[[], Awaitable[Any]], turn: asyncio.Lock) -> None:
     task.add_done_callback(_RUNNING.discard)
 
 
+def _replace(owner: type, name: str, by: Callable[..., Any]) -> None:
+    """Raises AttributeError where the product has no such thing any more."""
+    getattr(owner, name)
+    setattr(owner, name, by)
+
+
 def marks_first() -> None:
     """A relay that marks a batch as published before it publishes it."""
     original = Relay.__init__
@@ -44,7 +50,7 @@ def marks_first() -> None:
 
         original(relay, *args, deliver=later, **kwargs)
 
-    Relay.__init__ = constructor  # type: ignore[assignment,method-assign]  # that is the mutation
+    _replace(Relay, "__init__", constructor)
 
 
 def no_feed() -> None:
@@ -53,9 +59,7 @@ def no_feed() -> None:
     async def nothing(_consumer: Consumer) -> None:
         await asyncio.sleep(0.2)
 
-    if not hasattr(Consumer, "catch_up"):
-        raise AttributeError("Consumer.catch_up")
-    Consumer.catch_up = nothing  # type: ignore[method-assign]  # that is the mutation
+    _replace(Consumer, "catch_up", nothing)
 
 
 def acknowledges_first() -> None:
@@ -74,7 +78,7 @@ def acknowledges_first() -> None:
 
         original(consumer, *args, apply=later, database=database, **kwargs)
 
-    Consumer.__init__ = constructor  # type: ignore[assignment,method-assign]  # that is the mutation
+    _replace(Consumer, "__init__", constructor)
 
 
 def answers_first() -> None:
@@ -108,9 +112,10 @@ def answers_first() -> None:
             return None
 
     async def decide(reader: Any, connection: Any, asks: Any) -> Any:
-        return await original(reader, Late(connection, reader._database), asks)
+        late: Any = Late(connection, reader._database)
+        return await original(reader, late, asks)
 
-    reading.Reader._decide_and_record = decide  # type: ignore[method-assign]  # that is the mutation
+    _replace(reading.Reader, "_decide_and_record", decide)
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

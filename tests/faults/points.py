@@ -104,7 +104,13 @@ class Points:
 
     def _clock(self) -> None:
         def make(original: Callable[[SystemClock], datetime]) -> Callable[[SystemClock], datetime]:
-            return lambda clock: original(clock) + timedelta(seconds=self._folder.clock(self._process))
+            def now(clock: SystemClock) -> datetime:
+                seconds = self._folder.clock(self._process)
+                if seconds:
+                    self._folder.tell(self._process, "clock")
+                return original(clock) + timedelta(seconds=seconds)
+
+            return now
 
         replaced(SystemClock, "now", make)
 

@@ -65,7 +65,9 @@ class Rig:
     injector: Injector
     checker: Checker
     bound: float = BOUND
-    lost: set[str] = field(default_factory=set)
+    lost: Callable[[], Awaitable[bool]] | None = None
+    """Tells early that what is missing will not come; for broken products."""
+    gone: set[str] = field(default_factory=set)
     """Records that a restore of the records service took; the log has their events."""
     begun: int = 0
     """How much had been acknowledged before this run."""
@@ -78,7 +80,7 @@ class Rig:
         return self.traffic.acknowledged[self.begun :]
 
     async def flowing(self, since: float) -> bool:
-        """Waits until each kind of call that was asked after this moment was acknowledged. False: not within the bound."""
+        """Waits until a call of each kind that began after this moment is acknowledged. False: not within the bound."""
         until = monotonic() + self.bound
         while {each.kind for each in self.acknowledged if each.asked_at >= since} != set(Kind):
             if monotonic() > until or self.traffic.failed():
@@ -97,7 +99,7 @@ class Rig:
             else:
                 if not wanted:
                     return True
-            if monotonic() > until:
+            if monotonic() > until or (self.lost is not None and await self.lost()):
                 return False
             await asyncio.sleep(LOOK_EVERY)
 
@@ -115,7 +117,7 @@ async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     since = await rig.checker.places()
     before = await rig.checker.read_log()
     known = (len(before.repeated), len(before.again), len(before.wrong))
-    alarms = before.alarms
+    alarms, generation = before.alarms, before.generation
     rig.traffic.start()
     if not await rig.flowing(monotonic()):
         raise NotInjected(f"no traffic before {fault.name}: {dict(rig.traffic.troubles)}")
@@ -130,8 +132,9 @@ async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     if not await rig.injector.whole(rig.bound):
         outcome.findings.append(f"a process is not ready, or a stream not there, after {rig.bound:.0f} s")
     await rig.traffic.stop()
-    await rig.settled()
-    log = rig.checker.log
+    if outcome.seconds is not None:
+        await rig.settled()
+    log = await rig.checker.read_log()
     if fault.restored is not None:
         known = (known[0], len(log.again), known[2])
     if fault.restored == "audit":
@@ -141,6 +144,8 @@ async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     outcome.duplicate += len(log.repeated) - known[0] + len(log.again) - known[1]
     if fault.restored not in {None, "audit"} and log.alarms <= alarms:
         outcome.findings.append("no alarm says that a producer was restored")
+    if fault.restored == "audit" and log.generation <= generation:
+        outcome.findings.append("no new log says that the audit service was restored")
     return outcome
 
 
@@ -158,8 +163,8 @@ async def _compare(rig: Rig, outcome: Outcome, since: Mapping[str, tuple[int, in
     registered, catalogue = set(log.keys[Kind.REGISTERED]), await rig.checker.catalogue()
     if unknown := catalogue - registered:
         outcome.findings.append(f"{len(unknown)} records without their event in the log")
-    if gone := registered - catalogue - rig.lost:
-        outcome.findings.append(f"{len(gone)} events of records that are not stored")
+    if unstored := registered - catalogue - rig.gone:
+        outcome.findings.append(f"{len(unstored)} events of records that are not stored")
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A stack under fault: a launcher of its own, and, where the harness may mount, servers on disks that can be made full."""
+"""A stack under fault: a launcher of its own, and, where the harness may mount, disks that can be made full."""
 
 import json
 import os
