@@ -5,10 +5,11 @@ SHA-256 of the leaf before (hex), `commitment` the SHA-256 of salt and body (hex
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -19,6 +20,8 @@ from dossier_common.keys import SigningKey, VerifyingKeys
 SALT_BYTES = 32
 NO_LEAF = bytes(32)
 _DOMAIN = b"dossier-head-v1\n"
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9._-]+")
+_PLAIN_TIME: Final = re.compile(rb"[0-9TZ:.+-]+")
 
 
 class ChainBroken(ValueError):
@@ -101,24 +104,51 @@ def verify_chain(producer: str, epoch: int, seq: int, prev: bytes, events: Seque
     at seq 1 with `prev` of 32 zero bytes. Raises ChainBroken. Does not check the head's signature.
     """
     for event in events:
-        said = _members(producer, event.leaf)
         seq += 1
-        expected = {
-            "id": str(event.id),
-            "producer": producer,
-            "epoch": epoch,
-            "seq": seq,
-            "prev": prev.hex(),
-            "time": str(said.get("time")),
-            "type": event.type,
-            "commitment": commitment(event.salt, event.body).hex(),
-        }
-        if (event.epoch, event.seq) != (epoch, seq) or canonical(expected) != event.leaf:
-            differing = [name for name, value in expected.items() if said.get(name) != value]
-            raise ChainBroken(f"{producer}: the leaf of {epoch}/{seq} has another {differing or 'encoding'}")
+        if (event.epoch, event.seq) != (epoch, seq) or not _is_plain_leaf(event, producer, prev):
+            _verify_leaf(event, producer, epoch, seq, prev)
         prev = event.hash
     if (head.producer, head.epoch, head.seq, head.hash) != (producer, epoch, seq, prev):
         raise ChainBroken(f"{producer}: the head does not end the batch at {epoch}/{seq}")
+
+
+def _is_plain_leaf(event: Numbered, producer: str, prev: bytes) -> bool:
+    """Whether the leaf is the canonical encoding of what it should say, its words plain ASCII.
+
+    It compares text, which costs a third of reading and encoding JSON: the members stand in order, and each of these
+    words is its own encoding. The time alone is known from nowhere but the leaf.
+    """
+    before = (
+        f'{{"commitment":"{commitment(event.salt, event.body).hex()}","epoch":{event.epoch},"id":"{event.id}",'
+        f'"prev":"{prev.hex()}","producer":"{producer}","seq":{event.seq},"time":"'
+    ).encode()
+    after = f'","type":"{event.type}"}}'.encode()
+    leaf = event.leaf
+    time = leaf[len(before) : -len(after)]
+    return (
+        leaf == before + time + after
+        and _PLAIN_TIME.fullmatch(time) is not None
+        and _PLAIN_WORD.fullmatch(event.type) is not None
+        and _PLAIN_WORD.fullmatch(producer) is not None
+    )
+
+
+def _verify_leaf(event: Numbered, producer: str, epoch: int, seq: int, prev: bytes) -> None:
+    """Raises ChainBroken unless the event stands at this place and its leaf is the encoding of what it should say."""
+    said = _members(producer, event.leaf)
+    expected = {
+        "id": str(event.id),
+        "producer": producer,
+        "epoch": epoch,
+        "seq": seq,
+        "prev": prev.hex(),
+        "time": str(said.get("time")),
+        "type": event.type,
+        "commitment": commitment(event.salt, event.body).hex(),
+    }
+    if (event.epoch, event.seq) != (epoch, seq) or canonical(expected) != event.leaf:
+        differing = [name for name, value in expected.items() if said.get(name) != value]
+        raise ChainBroken(f"{producer}: the leaf of {epoch}/{seq} has another {differing or 'encoding'}")
 
 
 def _members(producer: str, leaf: bytes) -> dict[str, Any]:

@@ -26,7 +26,8 @@ async def ingest(session: AsyncSession, producer: str, events: Sequence[Numbered
     A new epoch after an old one means that the producer was restored, or that another signs with its key: that
     is an event of its own.
     """
-    before = await repository.latest_head(session, producer)
+    begins = events[0].seq == 1  # as each epoch does; all other batches need not ask
+    before = await repository.latest_head(session, producer) if begins else None
     if before is not None and head.epoch > before.epoch:
         forked = ProducerForked(producer=producer, epoch=before.epoch, seq=before.seq)
         await outbox.add(session, forked, by=None, at=now)

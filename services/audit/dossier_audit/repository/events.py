@@ -6,72 +6,60 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_audit import rules
 from dossier_audit.models import Body, Leaf, ProducerHead
 from dossier_common.leaves import Head, Numbered
 
-# One statement a batch, its rows in arrays: 20 times faster than a statement with as many VALUES.
-_INSERT_LEAVES: Final = text("""
-INSERT INTO leaves (producer, epoch, seq, id, hash, leaf, time, type, ingested_at)
-SELECT :producer, :epoch, u.seq, u.id, u.hash, u.leaf, u.time, u.type, CAST(:now AS timestamptz)
-FROM unnest(CAST(:seqs AS bigint[]), CAST(:ids AS uuid[]), CAST(:hashes AS bytea[]), CAST(:leaves AS bytea[]),
-  CAST(:times AS timestamptz[]), CAST(:types AS text[])) AS u (seq, id, hash, leaf, time, type)
-""")
-_INSERT_BODIES: Final = text("""
+_INSERT: Final = """
+WITH leaf AS (
+  INSERT INTO leaves (producer, epoch, seq, id, hash, leaf, time, type, ingested_at)
+  SELECT $1, $2, u.seq, u.id, u.hash, u.leaf, u.time, u.type, $6
+  FROM unnest($7::timestamptz[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12::bytea[])
+    AS u (time, seq, id, type, hash, leaf)
+), head AS (
+  INSERT INTO producer_heads (producer, epoch, seq, hash, signature, at) VALUES ($1, $2, $3, $4, $5, $6)
+)
 INSERT INTO bodies (producer, epoch, time, seq, id, type, outcome, actor, person, client, subject, record, records,
   txn, salt, body)
-SELECT :producer, :epoch, u.time, u.seq, u.id, u.type, u.outcome, u.actor, u.person, u.client, u.subject, u.record,
+SELECT $1, $2, u.time, u.seq, u.id, u.type, u.outcome, u.actor, u.person, u.client, u.subject, u.record,
   CAST(u.records AS uuid[]), u.txn, u.salt, u.body
-FROM unnest(CAST(:times AS timestamptz[]), CAST(:seqs AS bigint[]), CAST(:ids AS uuid[]), CAST(:types AS text[]),
-  CAST(:outcomes AS text[]), CAST(:actors AS uuid[]), CAST(:persons AS uuid[]), CAST(:clients AS text[]),
-  CAST(:subjects AS text[]), CAST(:records AS uuid[]), CAST(:several AS text[]), CAST(:txns AS text[]),
-  CAST(:salts AS bytea[]), CAST(:bodies AS bytea[]))
+FROM unnest($7::timestamptz[], $8::bigint[], $9::uuid[], $10::text[], $13::text[], $14::uuid[], $15::uuid[],
+  $16::text[], $17::text[], $18::uuid[], $19::text[], $20::text[], $21::bytea[], $22::bytea[])
   AS u (time, seq, id, type, outcome, actor, person, client, subject, record, records, txn, salt, body)
-""")
-_INSERT_HEAD: Final = text("""
-INSERT INTO producer_heads (producer, epoch, seq, hash, signature, at)
-VALUES (:producer, :epoch, :seq, :hash, :signature, CAST(:now AS timestamptz))
-""")
+"""
+"""One statement a batch, its rows in arrays: 20 times faster than one with as many VALUES, and one way to the server.
+
+It goes to the driver as it is: what SQLAlchemy does with named parameters costs more than a batch of one event.
+"""
 
 
 async def insert_events(
     session: AsyncSession, producer: str, events: Sequence[Numbered], head: Head, now: datetime
 ) -> None:
     """Stores a batch with its head. An event that is there already raises, and undoes the batch with its cursor."""
-    place = {"producer": producer, "epoch": head.epoch}
-    times = [rules.time_of(event.leaf, now) for event in events]
-    found = [rules.extract(event.body) for event in events]
-    same = {
-        "times": times,
-        "seqs": [event.seq for event in events],
-        "ids": [event.id for event in events],
-        "types": [rules.type_of(event.type) for event in events],
-    }
-    leaves = {"hashes": [event.hash for event in events], "leaves": [event.leaf for event in events]}
-    await session.execute(_INSERT_LEAVES, place | same | leaves | {"now": now})
-    bodies = {
-        "outcomes": [each.outcome for each in found],
-        "actors": [each.actor for each in found],
-        "persons": [each.person for each in found],
-        "clients": [each.client for each in found],
-        "subjects": [each.subject for each in found],
-        "records": [each.record for each in found],
-        "several": [_array(each.records) for each in found],
-        "txns": [each.txn for each in found],
-        "salts": [event.salt for event in events],
-        "bodies": [event.body for event in events],
-    }
-    await session.execute(_INSERT_BODIES, place | same | bodies)
-    await session.execute(
-        _INSERT_HEAD, place | {"seq": head.seq, "hash": head.hash, "signature": head.signature, "now": now}
+    found = zip(*(rules.extract(event.body) for event in events), strict=True)
+    outcomes, actors, persons, clients, subjects, record, records, txns = found
+    values = (
+        *(producer, head.epoch, head.seq, head.hash, head.signature, now),
+        [rules.time_of(event.leaf, now) for event in events],
+        [event.seq for event in events],
+        [event.id for event in events],
+        [rules.type_of(event.type) for event in events],
+        [event.hash for event in events],
+        [event.leaf for event in events],
+        *(outcomes, actors, persons, clients, subjects, record, [_array(each) for each in records], txns),
+        [event.salt for event in events],
+        [event.body for event in events],
     )
+    connection = await session.connection()
+    await connection.exec_driver_sql(_INSERT, values)
 
 
-def _array(records: Sequence[UUID]) -> str | None:
-    return "{" + ",".join(map(str, records)) + "}" if records else None
+def _array(records: Sequence[str]) -> str | None:
+    return "{" + ",".join(records) + "}" if records else None
 
 
 async def latest_head(session: AsyncSession, producer: str) -> ProducerHead | None:
