@@ -26,7 +26,8 @@ settings.register_profile(
 )
 settings.load_profile("dossier")
 
-STACK_FOLDERS = frozenset({"docs", "flows", "faults", "peers"})
+STACK_FOLDERS = frozenset({"docs", "flows", "peers"})
+LONG_FOLDERS = frozenset({"contract", "faults"})
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -39,7 +40,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long and is one piece begins first, so that no worker waits for another at the end."""
-    items.sort(key=lambda item: (item.path.parent.name != "contract", item.path.parent.name not in STACK_FOLDERS))
+    items.sort(key=lambda item: (item.path.parent.name not in LONG_FOLDERS, item.path.parent.name not in STACK_FOLDERS))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -49,7 +49,7 @@ def test_every_target_of_make_that_is_named_exists(path: Path) -> None:
 def test_a_block_that_starts_or_stops_a_stack_is_not_run_and_says_why(path: Path) -> None:
     for block in blocks(path):
         named = set(MENTIONED.findall(block.text))
-        assert block.not_run or not named & {"up", "demo", "down", "test", "check", "bench", "clean"}, block.place
+        assert block.not_run or not named & {"up", "demo", "down", "test", "check", "bench", "faults", "clean"}, block.place
 
 
 def test_both_readmes_give_the_same_commands_in_the_same_order() -> None:

@@ -119,7 +119,7 @@ async def main(arguments: argparse.Namespace) -> int:
     _say(text)
     for finding in round_.wrong:
         _say(f"- {finding}")
-    if arguments.write:
+    if arguments.write and not arguments.only:
         table.write(DOCUMENT, text)
     return 0 if round_.good else 1
 
@@ -128,7 +128,7 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="draws all runs")
-    parser.add_argument("--only", default="", help="rows whose name contains this, without the mutants")
+    parser.add_argument("--only", default="", help="rows whose name contains this, without the mutants; writes nothing")
     parser.add_argument("--short", action="store_true", help="the runs of the short round")
     parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     return parser.parse_args()
