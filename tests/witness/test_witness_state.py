@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
@@ -160,6 +161,24 @@ def test_a_missing_state_is_never_replaced_by_an_empty_one(tmp_path: Path) -> No
 def test_what_is_not_a_state_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state.sqlite"
     path.write_bytes(content)
+    with pytest.raises(StateUnusable):
+        Store.open(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "PRAGMA user_version = 2",
+        "PRAGMA ignore_check_constraints = ON; INSERT INTO cosigned VALUES ('o', 'h', -1, zeroblob(32), 1, 'n')",
+        "DROP TABLE identity",
+        "DROP TABLE cosigned",
+    ],
+)
+def test_a_state_that_is_not_as_it_was_made_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.sqlite"
+    Store.create(path, "vkey")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(damage)
     with pytest.raises(StateUnusable):
         Store.open(path)
 

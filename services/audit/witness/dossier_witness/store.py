@@ -207,6 +207,7 @@ def _checked(connection: sqlite3.Connection, path: Path) -> str:
     (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if version != _VERSION or health != "ok":
         raise StateUnusable(f"{path} is not a state file of this program (version {version}, check: {health}).")
+    connection.execute("SELECT 1 FROM cosigned, forks")
     (vkey,) = connection.execute("SELECT vkey FROM identity").fetchone()
     return str(vkey)
 
