@@ -16,6 +16,7 @@ DOCUMENTS = (
     *sorted((CHECKOUT / "docs").glob("*.md")),
     CHECKOUT / "deploy" / "README.md",
 )
+STARTS_OR_STOPS = frozenset({"up", "demo", "down", "test", "check", "bench", "faults", "clean"})
 TARGET = re.compile(r"^([a-z]+):.*## ", re.MULTILINE)
 MENTIONED = re.compile(r"\bmake (?:-s )?([a-z]+)\b(?!-)")
 
@@ -49,7 +50,7 @@ def test_every_target_of_make_that_is_named_exists(path: Path) -> None:
 def test_a_block_that_starts_or_stops_a_stack_is_not_run_and_says_why(path: Path) -> None:
     for block in blocks(path):
         named = set(MENTIONED.findall(block.text))
-        assert block.not_run or not named & {"up", "demo", "down", "test", "check", "bench", "faults", "clean"}, block.place
+        assert block.not_run or not named & STARTS_OR_STOPS, block.place
 
 
 def test_both_readmes_give_the_same_commands_in_the_same_order() -> None:

@@ -160,6 +160,7 @@ _PARTS = ("records", "audit", "gateway")
 FAULTS: Final[Sequence[Fault]] = (
     Fault("kill -9 of a web process", [killed(web) for web in WEBS], 15, short=2),
     Fault("kill -9 of a worker", [killed(worker) for worker in WORKERS], 15, short=2),
+    Fault("kill -9 of the witness", [killed("witness")], 4),
     Fault("kill -9 of all parts at once", [killed(*WEBS, *WORKERS)], 6),
     Fault("kill -9 of a relay after its commit, before it publishes", _at("relay.numbered", *_RELAYS), 12),
     Fault("kill -9 of a relay within a batch", _at("relay.in-batch", "records-worker"), 8),
