@@ -164,10 +164,12 @@ async def _mirror(log: Kept, size: int, *, with_bodies: bool, progress: Callable
 
 
 async def _all(log: Kept, some: Sequence[tiles.Tile]) -> None:
+    tasks = [asyncio.ensure_future(fetch(log, tile)) for tile in some]
     try:
-        async with asyncio.TaskGroup() as group:
-            for tile in some:
-                group.create_task(fetch(log, tile))
-    except* Missing as group_of_missing:
-        first = group_of_missing.exceptions[0]
-        raise Wrong("missing-tile", f"{first} is not served") from first
+        await asyncio.gather(*tasks)
+    except Missing as error:
+        raise Wrong("missing-tile", f"{error} is not served") from error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

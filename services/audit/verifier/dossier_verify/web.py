@@ -151,7 +151,7 @@ async def opened(url: str, token: Token, *, insecure: bool, ca_file: Path | None
         raise BadInput(f"{url} is no address") from error
     except OSError as error:
         raise BadInput(f"{ca_file}: no certificates can be read from it") from error
-    if not parsed.host or parsed.userinfo or parsed.query or parsed.fragment:
+    if not parsed.host or (parsed.port or 1) > 65535 or parsed.userinfo or parsed.query or parsed.fragment:
         raise BadInput(f"{url} is no address of a log: https://<host>/<path>, and nothing else")
     local = _loopback(parsed.host)
     if parsed.scheme != "https" and not local and not insecure:
