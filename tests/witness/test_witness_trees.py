@@ -77,6 +77,15 @@ def test_a_proof_between_other_sizes_is_refused(pair: tuple[int, int], other: tu
     assert begins_with(old, tree_hash(LEAVES[:old]), new, tree_hash(LEAVES[:new]), proof) == same
 
 
+def test_a_proof_of_another_length_is_refused_even_when_the_roots_are_made_to_fit_it() -> None:
+    roots = [tree_hash(LEAVES[:size]) for size in range(9)]
+    assert not begins_with(4, roots[4], 16, roots[8], consistency(4, LEAVES[:8])), "the path ends before the root"
+    above = bytes(32)
+    fitting = [hashlib.sha256(b"\x01" + above + roots[size]).digest() for size in (3, 4)]
+    longer = [*consistency(3, LEAVES[:4]), above]
+    assert not begins_with(3, fitting[0], 4, fitting[1], longer), "the path goes on above the root"
+
+
 def test_a_tree_does_not_begin_with_a_larger_one() -> None:
     with pytest.raises(ValueError, match="larger"):
         begins_with(2, EMPTY_ROOT, 1, EMPTY_ROOT, [])
