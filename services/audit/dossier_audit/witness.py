@@ -64,7 +64,8 @@ class WitnessClient:
     async def last(self, origin: str) -> str | None:
         """The last checkpoint that it cosigned, as a note; None when it knows none. Raises WitnessAway.
 
-        An extension of our witness: another one answers 404, and then is of no help after a restore.
+        Its monitoring prefix is taken to be `/logs`, as our witness has it: one that answers 404 there is of no help
+        after a restore.
         """
         answer = await self._ask("GET", f"/logs/{hashlib.sha256(origin.encode()).hexdigest()}/checkpoint")
         if answer.status_code == 404:
