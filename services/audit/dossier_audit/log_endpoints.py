@@ -140,7 +140,8 @@ def _line(opened: OpenedBody) -> dict[str, Any]:
     if opened.salt is None or opened.body is None:
         at = instant(opened.erased_at) if opened.erased_at else None
         return {"erased": {"at": at, "order": opened.order}}
-    return {"salt": b64encode(opened.salt).decode(), "body": opened.body.decode()}
+    # What is no UTF-8 was damaged: it is shown all the same, so that the verifier can say which it is.
+    return {"salt": b64encode(opened.salt).decode(), "body": opened.body.decode(errors="replace")}
 
 
 async def _described(request: Request, session: Read, log: Log, *, last: bool) -> LogDescription:

@@ -45,7 +45,10 @@ async def entries(session: AsyncSession, generation: int, index: int, width: int
     found = await logs.entries(session, generation, first, first + width)
     if len(found) != width:
         raise NotInLog
-    return tiles.bundle(found)
+    try:
+        return tiles.bundle(found)
+    except OverflowError as error:  # no entry that was ever signed is so long
+        raise NotInLog from error
 
 
 async def bodies(

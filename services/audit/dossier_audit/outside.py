@@ -18,6 +18,9 @@ from dossier_audit.witness import WitnessAway, WitnessClient
 from dossier_common import telemetry
 from dossier_common.keys import SigningKey
 
+Known = tuple[int, Checkpoint]
+"""A checkpoint outside, with the generation of its log."""
+_COPY: Final = "log-{}.checkpoint"
 _NAME: Final = re.compile(r"^log-([1-9][0-9]{0,8})\.checkpoint$")
 
 
@@ -27,15 +30,33 @@ class Outside:
     def __init__(self, folder: Path | None, witnesses: Sequence[WitnessClient], key: SigningKey, address: str) -> None:
         self._folder, self._witnesses, self._key, self._address = folder, witnesses, key, address
         self._newest: Checkpoint | None = None
+        self._unexplained: set[Known] = set()
         self.generation = 0
-        self.explained = True
+
+    @property
+    def explained(self) -> bool:
+        """Whether all that is known to be outside was found in the database."""
+        return not self._unexplained
+
+    def unexplained(self) -> list[Known]:
+        """What has yet to be found in the database, the newest first. One is larger than another, and both count."""
+        return sorted(self._unexplained, key=lambda each: (each[0], each[1].size), reverse=True)
+
+    def explain(self, known: Known) -> None:
+        """Says that the database has this one."""
+        self._unexplained.discard(known)
 
     def newest(self) -> Checkpoint | None:
         """The largest checkpoint outside of the newest log, or None."""
         return self._newest
 
     async def gather(self, generation: int) -> None:
-        """Reads the folder, and asks the witnesses for this log and any later one; one that is away is passed over."""
+        """Reads the folder, and asks the witnesses for this log and any later one; one that is away is passed over.
+
+        What was explained before has to be again: the database may have been set back meanwhile.
+        """
+        if self._newest is not None:
+            self._unexplained.add((self.generation, self._newest))
         for copied, text in await asyncio.to_thread(self._copies):
             self.learn(copied, text)
         for witness in self._witnesses:
@@ -55,16 +76,28 @@ class Outside:
         except NoteInvalid as error:
             telemetry.log().error("foreign-checkpoint", generation=generation, detail=str(error))
             return False
+        self._unexplained.add((generation, found))
         size = self._newest.size if self._newest else -1
         if (generation, found.size) > (self.generation, size):
-            self.generation, self._newest, self.explained = generation, found, False
+            self.generation, self._newest = generation, found
         return True
+
+    def copy(self, generation: int) -> Known | None:
+        """The copy in the folder of this log's checkpoint, where there is one that the log's key signed."""
+        path = self._folder / _COPY.format(generation) if self._folder else None
+        if path is None or not path.exists():
+            return None
+        origin = rules.origin(self._address, generation)
+        try:
+            return generation, Checkpoint.opened(path.read_text(encoding="utf-8"), notes.key_of(origin, self._key))
+        except NoteInvalid:  # said when it was gathered
+            return None
 
     def keep(self, generation: int, note: str) -> None:
         """Copies a checkpoint of this database into the folder, durably, in place of the one before. Raises OSError."""
         if self._folder is None:
             return
-        path = self._folder / f"log-{generation}.checkpoint"
+        path = self._folder / _COPY.format(generation)
         fresh = path.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as file:
             file.write(note)

@@ -33,13 +33,18 @@ LOST_AFTER: Final = 3
 
 
 async def publish(database: Database, clock: Clock, outside: Outside) -> None:
-    """Copies the newest checkpoint outside, and then shows it; each time that there is a newer one. Never returns."""
+    """Copies the newest checkpoint outside, and then shows it; each time that there is a newer one. Never returns.
+
+    A copy that this database cannot explain is left where it is: it shows that the database was set back.
+    """
     shown: tuple[int, int] = (0, 0)
     async with woken_by(database, "checkpoints") as waking:
         while True:
             async with database.session() as session:
                 newest = await logs.newest_signed(session)
-            if newest is not None and (newest.generation, newest.size) > shown:
+                first = newest is not None and newest.generation != shown[0]
+                lost = newest is not None and first and await _would_be_lost(session, outside, newest.generation)
+            if newest is not None and (newest.generation, newest.size) > shown and not lost:
                 await asyncio.to_thread(outside.keep, newest.generation, newest.note)
                 row = {"generation": newest.generation, "size": newest.size, "at": clock.now()}
                 async with database.transaction() as session:
@@ -47,6 +52,14 @@ async def publish(database: Database, clock: Clock, outside: Outside) -> None:
                     await logs.announce(session, "publications")
                 shown = newest.generation, newest.size
             await waking.wait(REPEAT_SECONDS)
+
+
+async def _would_be_lost(session: AsyncSession, outside: Outside, generation: int) -> bool:
+    copy = await asyncio.to_thread(outside.copy, generation)
+    if copy is None or await logs.root_at(session, generation, copy[1].size) == copy[1].root:
+        return False
+    telemetry.log().error("copy-not-explained", generation=generation, size=copy[1].size)
+    return True
 
 
 class Witnessed:
@@ -87,7 +100,10 @@ class Witnessed:
             old = max(known, self._old.get(newest.generation, 0))
             if known == newest.size:
                 return False
-            proof = await _consistency(session, newest, old)
+            try:
+                proof = await _consistency(session, newest, old)
+            except (KeyError, ValueError) as error:
+                raise WitnessAway("the rows that would prove the log to it are gone") from error
         try:
             line = await self._witness.add_checkpoint(old, proof, newest.note)
         except WitnessRemembers as error:

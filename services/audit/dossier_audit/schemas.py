@@ -80,8 +80,8 @@ class OpenedEvent(AuditEvent):
         """From the rows."""
         return cls(
             **_described(body),
-            leaf=leaf.leaf.decode(),
-            body=body.body.decode() if body.body is not None else None,
+            leaf=leaf.leaf.decode(errors="replace"),  # a damaged one is shown as it is: its commitment tells
+            body=body.body.decode(errors="replace") if body.body is not None else None,
             salt=b64encode(body.salt).decode() if body.salt is not None else None,
             hash=leaf.hash.hex(),
             ingested_at=leaf.ingested_at,
@@ -159,9 +159,14 @@ class OpeningLeaf(BaseModel):
     salt: str
 
     @classmethod
-    def of(cls, leaf: Leaf, body: Body) -> Self:
-        """From the rows of both; never erased, since it is about no person."""
-        return cls(leaf=leaf.leaf.decode(), body=(body.body or b"").decode(), salt=b64encode(body.salt or b"").decode())
+    def of(cls, leaf: Leaf | None, body: Body | None) -> Self:
+        """From the rows of both. Neither is ever erased, so that what is gone is empty here: verifiers say what is."""
+        hidden, salt = (body.body or b"", body.salt or b"") if body else (b"", b"")
+        return cls(
+            leaf=leaf.leaf.decode(errors="replace") if leaf else "",
+            body=hidden.decode(errors="replace"),
+            salt=b64encode(salt).decode(),
+        )
 
 
 class LogDescription(BaseModel):

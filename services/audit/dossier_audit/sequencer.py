@@ -136,7 +136,7 @@ class Sequencer:
             state = await self._opened(connection)
             while True:
                 self._woken.clear()
-                if not await self._explains(connection, state):
+                if not self._outside.explained and await self._lost(connection, state):
                     state = await self._opened(connection)
                 runs = await self._waiting(connection, state)
                 if runs:
@@ -162,24 +162,21 @@ class Sequencer:
         if row is None:
             return await self._open(connection, self._outside.generation + 1, self._outside.newest())
         state = await self._loaded(connection, row["generation"], row["origin"])
-        if await self._explains(connection, state):
+        lost = await self._lost(connection, state)
+        if lost is None:
             return state
-        generation = max(state.generation, self._outside.generation) + 1
-        return await self._open(connection, generation, self._outside.newest())
+        return await self._open(connection, max(state.generation, self._outside.generation) + 1, lost)
 
-    async def _explains(self, connection: asyncpg.Connection, state: State) -> bool:
-        """Whether the newest checkpoint outside is one of this database's log."""
-        known = self._outside.newest()
-        if known is None or self._outside.explained:
-            return True
-        if self._outside.generation > state.generation:
-            return False
-        if self._outside.generation == state.generation:
-            root = await connection.fetchval(_ROOT_AT, state.generation, known.size)
-            if root != known.root:
-                return False
-        self._outside.explained = True
-        return True
+    async def _lost(self, connection: asyncpg.Connection, state: State) -> Checkpoint | None:
+        """The newest checkpoint outside that is none of this database's; None when it has them all."""
+        for known in self._outside.unexplained():
+            generation, checkpoint = known
+            if generation >= state.generation:
+                root = await connection.fetchval(_ROOT_AT, generation, checkpoint.size)
+                if root != checkpoint.root:
+                    return checkpoint
+            self._outside.explain(known)
+        return None
 
     async def _loaded(self, connection: asyncpg.Connection, generation: int, origin: str) -> State:
         """The state behind the newest checkpoint, computed from rows. Raises LogDamaged when they do not fit it."""

@@ -82,6 +82,12 @@ async def newest_signed(session: AsyncSession) -> LogCheckpoint | None:
     return (await session.execute(query.limit(1))).scalar_one_or_none()
 
 
+async def root_at(session: AsyncSession, generation: int, size: int) -> bytes | None:
+    """The root of a log's checkpoint of this size; None when it has none."""
+    found = await session.get(LogCheckpoint, (generation, size))
+    return found.root if found else None
+
+
 async def cosigned_size(session: AsyncSession, generation: int, witness: str) -> int:
     """The largest size of a log that this witness has cosigned; 0 when it has none."""
     query = select(func.max(Cosignature.size)).where(Cosignature.generation == generation)
@@ -183,12 +189,12 @@ async def erasure(session: AsyncSession, leaf: Leaf) -> Erasure | None:
     return await session.get(Erasure, (leaf.producer, leaf.epoch, leaf.seq))
 
 
-async def opening(session: AsyncSession, generation: int) -> tuple[Leaf, Body]:
-    """The first leaf of a log, and what it says."""
+async def opening(session: AsyncSession, generation: int) -> tuple[Leaf | None, Body | None]:
+    """The first leaf of a log, and what it says; None for a row that is gone."""
     same = (Body.time == Leaf.time) & (Body.producer == Leaf.producer) & (Body.epoch == Leaf.epoch)
-    query = select(Leaf, Body).join(Body, same & (Body.seq == Leaf.seq))
-    row = (await session.execute(query.where(Leaf.producer == "log", Leaf.epoch == generation))).one()
-    return row[0], row[1]
+    query = select(Leaf, Body).outerjoin(Body, same & (Body.seq == Leaf.seq))
+    row = (await session.execute(query.where(Leaf.producer == "log", Leaf.epoch == generation))).one_or_none()
+    return (row[0], row[1]) if row else (None, None)
 
 
 async def erase_body(session: AsyncSession, event: UUID, order: str, at: datetime) -> int:
