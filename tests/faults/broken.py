@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Final
 
 from tests.faults.checker import Place
+from tests.faults.client import Acknowledged
 from tests.faults.faults import killed
 from tests.faults.injector import NotInjected
 from tests.faults.rounds import Fault, Outcome, Rig, run
@@ -124,9 +125,9 @@ class Standstill:
         self._rig = rig
         self._place, self._since = Place(), monotonic()
 
-    async def seen(self) -> bool:
-        """While the stack is not whole, nothing can be said."""
-        if await _passed_over(self._rig):
+    async def seen(self, missing: Sequence[Acknowledged]) -> bool:
+        """While the stack is not whole, nothing can be said of what the log has not passed over."""
+        if set(missing) <= set(self._rig.checker.log.passed_over(self._rig.acknowledged)):
             return True
         place = self._rig.checker.log.places["records"]
         if place != self._place or not await self._rig.injector.is_whole():

@@ -65,8 +65,8 @@ class Rig:
     injector: Injector
     checker: Checker
     bound: float = BOUND
-    lost: Callable[[], Awaitable[bool]] | None = None
-    """Tells early that what is missing will not come; for broken products."""
+    lost: Callable[[Sequence[Acknowledged]], Awaitable[bool]] | None = None
+    """Tells early that what is missing will never be in the log; for broken products."""
     gone: set[str] = field(default_factory=set)
     """Records that a restore of the records service took; the log has their events."""
     begun: int = 0
@@ -99,7 +99,7 @@ class Rig:
             else:
                 if not wanted:
                     return True
-            if monotonic() > until or (self.lost is not None and await self.lost()):
+            if monotonic() > until or (self.lost is not None and await self.lost(wanted)):
                 return False
             await asyncio.sleep(LOOK_EVERY)
 
@@ -118,6 +118,7 @@ async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     before = await rig.checker.read_log()
     known = (len(before.repeated), len(before.again), len(before.wrong))
     alarms, generation = before.alarms, before.generation
+    rig.traffic.troubles.clear()
     rig.traffic.start()
     if not await rig.flowing(monotonic()):
         raise NotInjected(f"no traffic before {fault.name}: {dict(rig.traffic.troubles)}")
@@ -128,12 +129,11 @@ async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     if await rig.flowing(over) and await rig.settled():
         outcome.seconds = monotonic() - over
     else:
-        outcome.findings.append(f"not well again within {rig.bound:.0f} s: {dict(rig.traffic.troubles)}")
+        outcome.findings.append(f"not well again in time: {dict(rig.traffic.troubles)}")
     if not await rig.injector.whole(rig.bound):
         outcome.findings.append(f"a process is not ready, or a stream not there, after {rig.bound:.0f} s")
     await rig.traffic.stop()
-    if outcome.seconds is not None:
-        await rig.settled()
+    await rig.settled()
     log = await rig.checker.read_log()
     if fault.restored is not None:
         known = (known[0], len(log.again), known[2])
