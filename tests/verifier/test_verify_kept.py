@@ -282,6 +282,15 @@ def test_a_listing_with_another_body_of_the_opening_is_found(tmp_path: Path, run
     assert (ran.code, ran.first["kind"], ran.first["log"]) == (1, "wrong-opening", f"{ORIGIN}s/2")
 
 
+def test_a_listing_cannot_steer_the_terminal(tmp_path: Path, run: Run) -> None:
+    log = restored(tmp_path)
+    text = (log.folder / "logs.json").read_bytes()
+    put(log.folder / "logs.json", text.replace(f'"origin": "{ORIGIN}"'.encode(), b'"origin": "\\u001b[2Jverified"'))
+    ran = run("log", log.folder, "--vkey", log.old.key.vkey)
+    assert ran.code == 1
+    assert "\x1b" not in ran.out + ran.err
+
+
 def test_generations_are_followed_and_mirrored_over_http(tmp_path: Path, run: Run) -> None:
     log = restored(tmp_path)
     with serving(log.folder) as server:
@@ -289,6 +298,8 @@ def test_generations_are_followed_and_mirrored_over_http(tmp_path: Path, run: Ru
         assert run("log", f"{server.url}s/2", "--vkey", log.new.key.vkey).code == 4
         assert run("download", server.url, tmp_path / "mirror").code == 0
         assert run("log", server.url, "--vkey", log.old.key.vkey, "--save", tmp_path / "saved").code == 4
+        assert run("download", f"{server.url}s/2", tmp_path / "second").code == 0
+    assert run("log", tmp_path / "second/logs/2", "--vkey", log.new.key.vkey).code == 4
     for folder in (tmp_path / "mirror", tmp_path / "saved"):
         ran = run("log", folder, "--vkey", log.old.key.vkey, "--json")
         assert (ran.code, len(ran.told["logs"])) == (4, 2)

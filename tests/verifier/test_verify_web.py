@@ -194,6 +194,14 @@ def test_a_mirror_takes_no_smaller_and_no_other_log(
         assert (mirror / "checkpoint").read_bytes() == kept
 
 
+def test_a_size_that_nobody_could_serve_ends_a_download(
+    log: Log, folder: Path, server: Server, token: Path, tmp_path: Path, run: Run
+) -> None:
+    put(folder / "checkpoint", log.checkpoint(1 << 61, bytes(32)))
+    ran = run("download", server.url, tmp_path / "mirror", "--token-file", token, "--json")
+    assert (ran.code, ran.kinds) == (1, ["missing-tile"])
+
+
 def test_a_download_that_broke_off_is_continued(
     server: Server, token: Path, tmp_path: Path, run: Run, verified: Verify
 ) -> None:

@@ -110,7 +110,7 @@ async def download(
 
     Nothing is verified but that no log became smaller. Raises Wrong, Unreadable, BadInput.
     """
-    kept = Kept(source, Folder(root), reuse=True)
+    kept = Kept(source, Folder(root).generation(source.here()), reuse=True)
     try:
         raw = await source.listing()
         count = len(listed(raw))
@@ -155,7 +155,10 @@ async def _mirror(log: Kept, size: int, *, with_bodies: bool, progress: Callable
     wanted: Iterator[tiles.Tile] = chain(tiles.bundles(size), tiles.all_tiles(size))
     if with_bodies:
         wanted = chain(wanted, tiles.bundles(size, "bodies"))
-    total = sum(1 for _ in tiles.all_tiles(size)) + (1 + with_bodies) * -(-size // tiles.WIDTH)
+    bundles = -(-size // tiles.WIDTH)
+    total = (1 + with_bodies) * bundles + sum(
+        -(-(size >> 8 * level) // tiles.WIDTH) for level in range(tiles.levels(size))
+    )
     done = 0
     while some := list(islice(wanted, 8 * IN_FLIGHT)):
         await _all(log, some)

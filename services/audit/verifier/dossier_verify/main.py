@@ -90,7 +90,7 @@ def verify_log(
             token = Token(token_file, token_command)
             async with given.source(target, token, insecure=insecure_http, ca_file=ca_file) as source:
                 with _pool(processes) as pool:
-                    read = Kept(source, Folder(save)) if save else source
+                    read = Kept(source, Folder(save).generation(source.here())) if save else source
                     return await verify(Request(read, trust, kept, old, bodies, pool, progress))
 
         with _progress("leaves") as progress:
@@ -194,7 +194,12 @@ def _conclude(said: dict[str, Any], found: list[Finding], *, as_json: bool) -> N
 
 
 def _tell(said: dict[str, Any] | list[str]) -> None:
-    typer.echo(json.dumps(said, ensure_ascii=False, indent=1) if isinstance(said, dict) else "\n".join(said))
+    typer.echo(json.dumps(said, indent=1) if isinstance(said, dict) else "\n".join(map(_printable, said)))
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: a log's words are not ours."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 @contextmanager
@@ -215,7 +220,7 @@ def _guarded(*, as_json: bool) -> Iterator[None]:
     if as_json:
         _tell(report.ended(code, message, kind))
     else:
-        typer.echo(f"{kind or report.VERDICTS[code]}: {message}", err=True)
+        typer.echo(_printable(f"{kind or report.VERDICTS[code]}: {message}"), err=True)
     raise typer.Exit(code)
 
 
