@@ -14,7 +14,7 @@ DOWNLOAD := $(PIP) download --quiet --no-deps --require-hashes --only-binary :al
 .PHONY: help setup demo up down token status test check bench faults openapi lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install what requirements.lock names, once
 
@@ -70,6 +70,9 @@ bench: setup ## Measure, as ratios in one run
 
 faults: setup ## Injure running stacks 200 times, and write what was lost into docs/reliability.md
 	@$(BIN)/python -m tests.faults --write $(ARGS)
+
+bench-long: setup ## Measure the log at ten million leaves too: hours, and 40 GB of disk
+	@BENCH_LEAVES=10000,1000000,10000000 $(BIN)/python -m pytest -p no:cacheprovider --timeout 36000 -s tests/benchmarks/bench_log.py $(ARGS)
 
 openapi: setup ## Write docs/api and the tables of docs from what the code declares
 	@$(LAUNCHER) openapi
