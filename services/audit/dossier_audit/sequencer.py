@@ -53,11 +53,13 @@ WHERE r.generation = $1 AND r.first_index + r.count > $2 AND r.first_index >= $2
 """
 _EDGE_ROOTS = "SELECT root FROM log_tiles WHERE generation = $1 AND level = $2 AND index >= $3 ORDER BY index"
 _WAITING = """
-SELECT w.producer, l.epoch, l.seq, l.leaf
+SELECT w.producer, l.epoch, min(l.seq) AS first, max(l.seq) AS last, array_agg(l.leaf ORDER BY l.seq) AS leaves
 FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w (producer, epoch, seq), LATERAL (
   SELECT epoch, seq, leaf FROM leaves
   WHERE producer = w.producer AND (epoch, seq) > (w.epoch, w.seq) ORDER BY epoch, seq LIMIT $4) AS l
+GROUP BY w.producer, l.epoch ORDER BY w.producer, l.epoch
 """
+"""One row for what waits of an epoch: to make a run of single rows cost as much as to hash them."""
 _ADD_RUNS = """
 INSERT INTO log_runs (generation, first_index, producer, epoch, first_seq, count)
 SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::int[], $5::bigint[], $6::int[])
@@ -204,20 +206,19 @@ class Sequencer:
         places = [state.places.get(producer, (0, 0)) for producer in PARTS]
         epochs, seqs = [epoch for epoch, _ in places], [seq for _, seq in places]
         rows = await connection.fetch(_WAITING, list(PARTS), epochs, seqs, MOST)
+        ends = dict(state.places)
         runs: list[Run] = []
         for row in rows:
-            producer, epoch, seq = row["producer"], row["epoch"], row["seq"]
-            last = runs[-1] if runs else None
-            if last and (last.producer, last.epoch, last.first_seq + len(last.leaves)) == (producer, epoch, seq):
-                last.leaves.append(row["leaf"])
-                continue
-            if last and last.producer == producer:
-                before: Place = (last.epoch, last.first_seq + len(last.leaves) - 1)
-            else:
-                before = state.places.get(producer, (0, 0))
-            if seq != (before[1] + 1 if epoch == before[0] else 1):
-                raise LeavesMissing(f"{producer}: {epoch}/{seq} follows {before[0]}/{before[1]}")
-            runs.append(Run(producer, epoch, seq, [row["leaf"]]))
+            run = Run(row["producer"], row["epoch"], row["first"], row["leaves"])
+            epoch, seq = ends.get(run.producer, (0, 0))
+            ends[run.producer] = (run.epoch, row["last"])
+            follows = run.first_seq == (seq + 1 if run.epoch == epoch else 1)
+            if not follows or row["last"] - run.first_seq + 1 != len(run.leaves):
+                name, until = run.producer, row["last"]
+                raise LeavesMissing(
+                    f"{name}: {len(run.leaves)} leaves from {run.epoch}/{run.first_seq} to {until} follow {epoch}/{seq}"
+                )
+            runs.append(run)
         return runs
 
     async def _append(self, connection: asyncpg.Connection, state: State, runs: Sequence[Run]) -> State:
