@@ -102,8 +102,8 @@ async def show_head(request: Request, session: Read, _caller: Follower) -> HeadA
 async def numbered_through(session: AsyncSession, clock: Clock) -> datetime:
     """Everything that was committed before this instant has its number in what is read after this call.
 
-    An event's time and id are made before its commit, so that none that has the first unnumbered one before it was
-    committed before that one's time.
+    It is the time of the first event without a number, or now: ids rise with time, and both are made before the commit,
+    so that no other without a number can have been committed earlier.
     """
     now = clock.now()
     outbox = tables.outbox
