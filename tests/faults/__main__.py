@@ -84,6 +84,15 @@ class Round:
                 self.proofs.append(await prove(stack, mutant, self._seed))
                 _say(f"mutant: {mutant.name}: {'red, as it must be' if self.proofs[-1].holds else 'NOT SHOWN'}")
 
+    def text(self, minutes: float) -> str:
+        """All that was shown so far, as it stands in the document."""
+        done = sum(len(row.outcomes) for row in self.rows.values())
+        said = f"Seed {self._seed}, {done} runs in {minutes:.0f} minutes, {datetime.now(UTC).date()}."
+        parts = [said, table.rendered(list(self.rows.values()))]
+        if self.proofs:
+            parts.append(table.proofs_rendered(self.proofs))
+        return "\n\n".join([*parts, *(f"- {finding}" for finding in self.wrong)])
+
     @property
     def good(self) -> bool:
         """Every row is green, and every mutant red."""
@@ -105,20 +114,18 @@ def _say(line: str) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> int:
-    """Exit status 1 when a row is red, or a mutant's is not."""
+    """Exit status 1 when a row is red, or a mutant's is not. One that is interrupted prints what it has."""
     begun = time.monotonic()
     runs = drawn(arguments.seed, arguments.only, short=arguments.short)
     _say(f"Seed {arguments.seed}, {len(runs)} runs. {may_mount() or ''}".rstrip())
     round_ = Round(runs, arguments.seed)
-    await round_.go()
-    if not arguments.only:
-        await round_.prove()
-    said = f"Seed {arguments.seed}, {len(runs)} runs in {(time.monotonic() - begun) / 60:.0f} minutes, "
-    said += f"{datetime.now(UTC).date()}."
-    text = "\n\n".join([said, table.rendered(list(round_.rows.values())), table.proofs_rendered(round_.proofs)])
-    _say(text)
-    for finding in round_.wrong:
-        _say(f"- {finding}")
+    try:
+        await round_.go()
+        if not arguments.only:
+            await round_.prove()
+    finally:
+        text = round_.text((time.monotonic() - begun) / 60)
+        _say(text)
     if arguments.write and not arguments.only:
         table.write(DOCUMENT, text)
     return 0 if round_.good else 1
@@ -136,4 +143,7 @@ def parsed() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = parsed()
-    sys.exit(until_signalled(lambda: main(given), interrupted=130))
+    try:
+        sys.exit(until_signalled(lambda: main(given), interrupted=130))
+    except LauncherError as error:
+        sys.exit(str(error))

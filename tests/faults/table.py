@@ -51,7 +51,8 @@ class Row:
 
 
 def rendered(rows: Sequence[Row]) -> str:
-    """The table, with a line of sums, and below it what was found in red rows."""
+    """The table, with a line of sums, and below it what was found in red rows. What was not run has no row."""
+    rows = [row for row in rows if row.outcomes]
     sums = Row("all", outcomes=[outcome for row in rows for outcome in row.outcomes])
     lines = [_line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
     lines += [_line(row.cells()) for row in rows]
