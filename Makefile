@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 DOWNLOAD := $(PIP) download --quiet --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down token status test check bench faults openapi lock clean
+.PHONY: help setup demo up down token status test check bench bench-long faults openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,11 +68,11 @@ check: setup ## Lint, types, contracts between packages, migrations, OpenAPI fil
 bench: setup ## Measure, as ratios in one run
 	@$(BIN)/python -m pytest -p no:cacheprovider --timeout 900 -s tests/benchmarks/bench_*.py $(ARGS)
 
-faults: setup ## Injure running stacks 200 times, and write what was lost into docs/reliability.md
-	@$(BIN)/python -m tests.faults --write $(ARGS)
-
 bench-long: setup ## Measure the log at ten million leaves too: hours, and 40 GB of disk
 	@BENCH_LEAVES=10000,1000000,10000000 $(BIN)/python -m pytest -p no:cacheprovider --timeout 36000 -s tests/benchmarks/bench_log.py $(ARGS)
+
+faults: setup ## Injure running stacks 200 times, and write what was lost into docs/reliability.md
+	@$(BIN)/python -m tests.faults --write $(ARGS)
 
 openapi: setup ## Write docs/api and the tables of docs from what the code declares
 	@$(LAUNCHER) openapi
