@@ -117,6 +117,26 @@ async def test_events_without_a_handler_are_not_noted(line: Line) -> None:
     assert await _handled(line) == 0
 
 
+async def test_handler_that_bears_repetition_is_called_again_and_nothing_is_noted(line: Line) -> None:
+    await forget(line)
+    handlers, several, called = Handlers(), Handlers(), []
+
+    @handlers.on(HoldPlaced, repeatable=True)
+    async def hold_placed(_session: AsyncSession, _event: HoldPlaced, envelope: Envelope) -> None:
+        called.append(envelope.id)
+
+    several.include(handlers)
+    await line.emit(2)
+    async with running(line.relay().run()):
+        await line.numbered(2)
+    events, heads = await line.chain(), await line.heads()
+    for _ in range(2):
+        async with line.follower.database.transaction() as session:
+            await several.apply(session, "retention", events, heads[-1])
+    assert called == [event.id for event in events] * 2
+    assert await _handled(line) == 0
+
+
 async def _handled(line: Line) -> int:
     async with line.follower.database.session() as session:
         found: int = (await session.execute(text("SELECT count(*) FROM handled_events"))).scalar_one()

@@ -7,7 +7,7 @@ that is slow or fails does not.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +17,7 @@ from uuid import UUID
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from sqlalchemy import delete
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import cursors, metrics, tables, telemetry
@@ -67,14 +66,23 @@ class Handlers:
 
     def __init__(self) -> None:
         self._handlers: dict[str, tuple[type[Event], Handler]] = {}
+        self._repeatable: set[str] = set()
 
-    def on(self, event_type: type[E]) -> Callable[[Callable[[AsyncSession, E, Envelope], Awaitable[None]]], Handler]:
-        """Registers the one handler of an event type."""
+    def on(
+        self, event_type: type[E], *, repeatable: bool = False
+    ) -> Callable[[Callable[[AsyncSession, E, Envelope], Awaitable[None]]], Handler]:
+        """Registers the one handler of an event type.
+
+        One that is `repeatable` does no harm when it sees an event again: of a type that comes thousands of times a
+        second, it is then not noted which were handled.
+        """
 
         def register(handler: Callable[[AsyncSession, E, Envelope], Awaitable[None]]) -> Handler:
             if event_type.TYPE in self._handlers:
                 raise ValueError(f"{event_type.TYPE} has a handler already")
             self._handlers[event_type.TYPE] = (event_type, handler)
+            if repeatable:
+                self._repeatable.add(event_type.TYPE)
             return handler
 
         return register
@@ -84,26 +92,29 @@ class Handlers:
         if twice := self._handlers.keys() & other._handlers.keys():  # noqa: SLF001  # its own class
             raise ValueError(f"{sorted(twice)} have a handler already")
         self._handlers |= other._handlers  # noqa: SLF001  # its own class
+        self._repeatable |= other._repeatable  # noqa: SLF001  # its own class
 
     async def apply(self, session: AsyncSession, producer: str, events: Sequence[Numbered], _head: Head) -> None:
         """Hands each known event that was not handled before to its handler, in order."""
         known = {event.id: event for event in events if event.type in self._handlers}  # in order, each id once
-        if not known:
-            return
-        new = await _not_handled(session, producer, known)
+        once = [event_id for event_id, event in known.items() if event.type not in self._repeatable]
+        handled = set(once) - await _not_handled(session, producer, once)
         for event_id, numbered in known.items():
-            if event_id in new:
+            if event_id not in handled:
                 event_type, handler = self._handlers[numbered.type]
                 envelope = Envelope.decode(numbered.body)
                 await handler(session, event_type.model_validate(envelope.data), envelope)
 
 
-async def _not_handled(session: AsyncSession, producer: str, ids: Collection[UUID]) -> set[UUID]:
-    """Those of the ids that nobody has handled, which from here on are handled with this transaction."""
-    table = tables.handled_events
-    rows = [{"producer": producer, "id": event_id} for event_id in ids]
-    noted = insert(table).values(rows).on_conflict_do_nothing().returning(table.c.id)
-    return set((await session.execute(noted)).scalars())
+_HANDLED = text("""
+INSERT INTO handled_events (producer, id) SELECT :producer, unnest(CAST(:ids AS uuid[]))
+ON CONFLICT DO NOTHING RETURNING id
+""")
+
+
+async def _not_handled(session: AsyncSession, producer: str, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that nobody has handled; with this transaction they are."""
+    return set((await session.execute(_HANDLED, {"producer": producer, "ids": list(ids)})).scalars()) if ids else set()
 
 
 async def forget_handled(session: AsyncSession, before: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What the approvals service does at the events of others. Each is applied once, with the cursor (see inbox)."""
+"""What the approvals service does at the events of others. Each is handled once, with the cursor (see inbox)."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,7 +21,7 @@ def handlers(policy: Policy, clock: Clock) -> Handlers:
     async def _disposal_proposed(session: AsyncSession, event: DisposalProposed, _envelope: Envelope) -> None:
         await service.open_disposal(session, policy, event, clock.now())
 
-    @found.on(RecordViewed)
+    @found.on(RecordViewed, repeatable=True)  # an older number of a use changes nothing
     async def _record_viewed(session: AsyncSession, event: RecordViewed, _envelope: Envelope) -> None:
         if event.grant is not None and event.use is not None:
             await service.count_use(session, event.grant, event.use)
