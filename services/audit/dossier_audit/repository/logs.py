@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text, tuple_
+from sqlalchemy import BigInteger, TextClause, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_audit.log.tiles import Place
 from dossier_audit.log.tree import WIDTH, leaf_hash
-from dossier_audit.models import Body, Cosignature, Erasure, Leaf, Log, LogCheckpoint, LogTile, Publication, Run
+from dossier_audit.models import Body, Cosignature, Erasure, Leaf, Log, LogCheckpoint, Run
 
 _BODIES: Final = text("""
 SELECT b.salt, b.body, e.at, e."order"
@@ -30,6 +30,34 @@ FROM log_runs r JOIN leaves l ON l.producer = r.producer AND l.epoch = r.epoch
 WHERE r.generation = :generation AND r.first_index < :end AND r.first_index >= (
   SELECT max(first_index) FROM log_runs WHERE generation = :generation AND first_index <= :first)
 ORDER BY r.first_index, l.seq
+""")
+
+_PUBLISHED: Final = """
+SELECT c.generation, c.size, c.root, c.note, ARRAY(
+  SELECT line FROM log_cosignatures s WHERE (s.generation, s.size) = (c.generation, c.size) ORDER BY s.witness) AS lines
+FROM log_publications p JOIN log_checkpoints c ON (c.generation, c.size) = (p.generation, p.size)
+WHERE p.generation = :generation {}ORDER BY p.size DESC LIMIT 1
+"""
+_NEWEST: Final = text(_PUBLISHED.format(""))
+_NEWEST_COSIGNED: Final = text(
+    _PUBLISHED.format(
+        "AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation AND at >= :since) "
+    )
+)
+_PLACE: Final = text("""
+SELECT generation, first_index + :seq - first_seq FROM (
+  SELECT generation, first_index, first_seq, count FROM log_runs
+  WHERE producer = :producer AND epoch = :epoch AND first_seq <= :seq ORDER BY first_seq DESC LIMIT 1) AS run
+WHERE :seq < first_seq + count
+""").bindparams(bindparam("seq", type_=BigInteger))
+_TILES: Final = text("""
+SELECT t.level, t.index, t.hashes
+FROM unnest(CAST(:levels AS smallint[]), CAST(:indexes AS bigint[])) AS w (level, index)
+JOIN log_tiles t ON t.generation = :generation AND (t.level, t.index) = (w.level, w.index)
+""")
+_ROOTS: Final = text("""
+SELECT root FROM log_tiles WHERE generation = :generation AND level = :level AND index >= :first AND index < :end
+ORDER BY index
 """)
 
 
@@ -61,13 +89,12 @@ async def logs(session: AsyncSession) -> Sequence[Log]:
 
 async def newest(session: AsyncSession, generation: int) -> Published | None:
     """The newest published checkpoint of a log."""
-    return await _published(session, _newest(generation))
+    return await _published(session, _NEWEST, generation=generation)
 
 
 async def newest_cosigned(session: AsyncSession, generation: int, since: datetime) -> Published | None:
     """The newest published checkpoint that a witness has cosigned since then."""
-    newest = select(func.max(Cosignature.size)).where(Cosignature.generation == generation, Cosignature.at >= since)
-    return await _published(session, _newest(generation).where(LogCheckpoint.size == newest.scalar_subquery()))
+    return await _published(session, _NEWEST_COSIGNED, generation=generation, since=since)
 
 
 async def newest_of_all(session: AsyncSession) -> Published | None:
@@ -104,19 +131,9 @@ async def announce(session: AsyncSession, channel: str) -> None:
     await session.execute(select(func.pg_notify(channel, "")))
 
 
-def _newest(generation: int) -> Select[LogCheckpoint]:
-    same = (Publication.generation == LogCheckpoint.generation) & (Publication.size == LogCheckpoint.size)
-    query = select(LogCheckpoint).join(Publication, same).where(Publication.generation == generation)
-    return query.order_by(Publication.size.desc()).limit(1)
-
-
-async def _published(session: AsyncSession, query: Select[LogCheckpoint]) -> Published | None:
-    row = (await session.execute(query)).scalar_one_or_none()
-    if row is None:
-        return None
-    lines = select(Cosignature.line).where(Cosignature.generation == row.generation, Cosignature.size == row.size)
-    found = (await session.execute(lines.order_by(Cosignature.witness))).scalars().all()
-    return Published(row.generation, row.size, row.root, row.note, tuple(found))
+async def _published(session: AsyncSession, query: TextClause, **values: Any) -> Published | None:
+    row = (await session.execute(query, values)).one_or_none()
+    return Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) if row else None
 
 
 async def entries(session: AsyncSession, generation: int, first: int, end: int) -> list[bytes]:
@@ -128,11 +145,9 @@ async def entries(session: AsyncSession, generation: int, first: int, end: int) 
 async def tiles(session: AsyncSession, generation: int, places: Iterable[Place]) -> dict[tuple[int, int], bytes]:
     """The hashes of tiles by (level, index); what is missing is absent, or shorter than its place is wide."""
     wanted = set(places)
-    full = [(place.level, place.index) for place in wanted if place.width == WIDTH]
-    query = select(LogTile.level, LogTile.index, LogTile.hashes).where(
-        LogTile.generation == generation, tuple_(LogTile.level, LogTile.index).in_(full)
-    )
-    rows = await session.execute(query) if full else ()
+    full = [place for place in wanted if place.width == WIDTH]
+    values = {"levels": [place.level for place in full], "indexes": [place.index for place in full]}
+    rows = await session.execute(_TILES, {"generation": generation} | values) if full else ()
     found = {(level, index): hashes for level, index, hashes in rows}
     for place in wanted:
         if place.width < WIDTH:
@@ -145,13 +160,8 @@ async def _partial(session: AsyncSession, generation: int, place: Place) -> byte
     first = place.index * WIDTH
     if place.level == 0:
         return b"".join(map(leaf_hash, await entries(session, generation, first, first + place.width)))
-    below = select(LogTile.root).where(
-        LogTile.generation == generation,
-        LogTile.level == place.level - 1,
-        LogTile.index >= first,
-        LogTile.index < first + place.width,
-    )
-    return b"".join((await session.execute(below.order_by(LogTile.index))).scalars())
+    values = {"generation": generation, "level": place.level - 1, "first": first, "end": first + place.width}
+    return b"".join((await session.execute(_ROOTS, values)).scalars())
 
 
 async def bodies(session: AsyncSession, generation: int, first: int, end: int) -> list[OpenedBody]:
@@ -172,16 +182,9 @@ async def bodies(session: AsyncSession, generation: int, first: int, end: int) -
 
 async def place_of(session: AsyncSession, leaf: Leaf) -> tuple[int, int] | None:
     """Generation and index of a leaf; None before it was put into the log."""
-    query = (
-        select(Run)
-        .where(Run.producer == leaf.producer, Run.epoch == leaf.epoch, Run.first_seq <= leaf.seq)
-        .order_by(Run.first_seq.desc())
-        .limit(1)
-    )
-    run = (await session.execute(query)).scalar_one_or_none()
-    if run is None or leaf.seq >= run.first_seq + run.count:
-        return None
-    return run.generation, run.first_index + leaf.seq - run.first_seq
+    values = {"producer": leaf.producer, "epoch": leaf.epoch, "seq": leaf.seq}
+    row = (await session.execute(_PLACE, values)).one_or_none()
+    return (row[0], row[1]) if row else None
 
 
 async def erasure(session: AsyncSession, leaf: Leaf) -> Erasure | None:
