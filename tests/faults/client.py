@@ -24,8 +24,8 @@ FIELDS: Final = ("name", "sex", "birth_date", "identifier_type", "identifier", "
 PATIENCE: Final = 12.0
 """Seconds that the client waits for one answer."""
 REGISTRARS, READERS = 2, 8
-PAUSE: Final = 0.05
-AFTER_TROUBLE: Final = 0.1
+PAUSE: Final = 0.08
+AFTER_TROUBLE: Final = 0.25
 
 
 class Kind(StrEnum):

@@ -62,7 +62,7 @@ class Injector:
         try:
             async with asyncio.timeout(seconds):
                 while not await self.is_whole():  # noqa: ASYNC110  # it is seen from outside
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.1)
         except TimeoutError:
             return False
         return True
@@ -71,8 +71,10 @@ class Injector:
         """Whether each process runs and is ready, and NATS has its streams."""
         ports = self._ports()
         ready = [ports[name.removesuffix("-web")] for name in (*WEBS, *WORKERS)]
-        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
-            return self._all_run() and all([await _ready(http, port) for port in ready])
+        if not self._all_run():
+            return False
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=2) as http:
+            return all([await _ready(http, port) for port in ready])
 
     def _all_run(self) -> bool:
         run = self._stack.state.run

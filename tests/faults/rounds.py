@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from tests.faults.checker import AWAY, Checker
+from tests.faults.checker import AWAY, Checker, Log
 from tests.faults.client import Acknowledged, Kind, Traffic, traffic
 from tests.faults.injector import Injector, NotInjected
 from tests.faults.stack import Stack, started
 
 BOUND: Final = 60.0
 """Seconds within which everything acknowledged has to be in the log, and every kind of call to be answered again."""
-LOOK_EVERY: Final = 0.05
+LOOK_EVERY: Final = 0.1
 
 Act = Callable[["Rig", random.Random], Awaitable[None]]
 
@@ -103,6 +103,15 @@ class Rig:
                 return False
             await asyncio.sleep(LOOK_EVERY)
 
+    async def told(self, holds: Callable[[Log], bool]) -> bool:
+        """Waits until it holds of the log. False: not within the bound."""
+        until = monotonic() + self.bound
+        while not holds(await self.checker.read_log()):
+            if monotonic() > until:
+                return False
+            await asyncio.sleep(LOOK_EVERY)
+        return True
+
     async def quiet(self) -> None:
         """Stops the traffic, and waits until all of it is in the log. Raises NotInjected."""
         await self.traffic.stop()
@@ -110,51 +119,56 @@ class Rig:
             raise NotInjected("what was acknowledged before the fault is not in the log")
 
 
+@dataclass(frozen=True)
+class _Before:
+    """How things stood before a run."""
+
+    places: Mapping[str, tuple[int, int]]
+    repeated: int
+    again: int
+    wrong: int
+    alarms: int
+    generation: int
+
+
 async def run(rig: Rig, fault: Fault, variant: int, seed: int) -> Outcome:
     """One run of a fault; its random choices follow from the seed. Raises NotInjected, and what no fault excuses."""
     chance = random.Random(f"{fault.name} {seed}")
     rig.begun, rig.excused = len(rig.traffic.acknowledged), []
-    since = await rig.checker.places()
-    before = await rig.checker.read_log()
-    known = (len(before.repeated), len(before.again), len(before.wrong))
-    alarms, generation = before.alarms, before.generation
+    log = await rig.checker.read_log()
+    place = (len(log.repeated), len(log.again), len(log.wrong), log.alarms, log.generation)
+    before = _Before(await rig.checker.places(), *place)
     rig.traffic.troubles.clear()
     rig.traffic.start()
     if not await rig.flowing(monotonic()):
         raise NotInjected(f"no traffic before {fault.name}: {dict(rig.traffic.troubles)}")
     await asyncio.sleep(chance.uniform(0.1, 0.4))
     await fault.acts[variant % len(fault.acts)](rig, chance)
-    over = monotonic()
-    outcome = Outcome()
+    outcome = await _recovered(rig)
+    await rig.traffic.stop()
+    await rig.settled()
+    await _compare(rig, outcome, before.places)
+    await _inspect(rig, outcome, before, fault.restored)
+    return outcome
+
+
+async def _recovered(rig: Rig) -> Outcome:
+    """How long it takes until all is well again."""
+    over, outcome = monotonic(), Outcome()
     if await rig.flowing(over) and await rig.settled():
         outcome.seconds = monotonic() - over
     else:
         outcome.findings.append(f"not well again in time: {dict(rig.traffic.troubles)}")
     if not await rig.injector.whole(rig.bound):
         outcome.findings.append(f"a process is not ready, or a stream not there, after {rig.bound:.0f} s")
-    await rig.traffic.stop()
-    await rig.settled()
-    log = await rig.checker.read_log()
-    if fault.restored is not None:
-        known = (known[0], len(log.again), known[2])
-    if fault.restored == "audit":
-        known = (0, len(log.again), 0)
-    await _compare(rig, outcome, since)
-    outcome.findings += log.wrong[known[2] :]
-    outcome.duplicate += len(log.repeated) - known[0] + len(log.again) - known[1]
-    if fault.restored not in {None, "audit"} and log.alarms <= alarms:
-        outcome.findings.append("no alarm says that a producer was restored")
-    if fault.restored == "audit" and log.generation <= generation:
-        outcome.findings.append("no new log says that the audit service was restored")
     return outcome
 
 
 async def _compare(rig: Rig, outcome: Outcome, since: Mapping[str, tuple[int, int]]) -> None:
     """Acknowledged = stored = in the log; and every record has its event, and every event its record."""
-    acknowledged, log = rig.acknowledged, rig.checker.log
-    unlogged = set(log.lacks(acknowledged))
+    acknowledged, log = rig.acknowledged, await rig.checker.read_log()
     absent = set(await rig.checker.not_stored(acknowledged, since))
-    missing = unlogged | (absent - set(rig.excused))
+    missing = set(log.lacks(acknowledged)) | (absent - set(rig.excused))
     outcome.acknowledged = len(acknowledged)
     outcome.stored = len(acknowledged) - len(absent)
     outcome.missing = len(missing)
@@ -165,6 +179,22 @@ async def _compare(rig: Rig, outcome: Outcome, since: Mapping[str, tuple[int, in
         outcome.findings.append(f"{len(unknown)} records without their event in the log")
     if unstored := registered - catalogue - rig.gone:
         outcome.findings.append(f"{len(unstored)} events of records that are not stored")
+
+
+async def _inspect(rig: Rig, outcome: Outcome, before: _Before, restored: str | None) -> None:
+    """The log itself: whole, nothing twice (but again in a new epoch, after a restore), and with its alarms.
+
+    After a restore of the audit service all of it was read again.
+    """
+    log, anew = rig.checker.log, restored == "audit"
+    outcome.findings += log.wrong[0 if anew else before.wrong :]
+    outcome.duplicate += len(log.repeated) - (0 if anew else before.repeated)
+    if restored is None:
+        outcome.duplicate += len(log.again) - before.again
+    elif anew and not await rig.told(lambda log: log.generation > before.generation):
+        outcome.findings.append("no new log says that the audit service was restored")
+    elif not anew and not await rig.told(lambda log: log.alarms > before.alarms):
+        outcome.findings.append("no alarm says that a producer was restored")
 
 
 @asynccontextmanager
