@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.audit.log_world import World, world
 from tests.audit.test_log_outside import asking, replace, shown, witnessed
 from tests.gateway.world import listening
+from tests.peers import programs
+from tests.peers.programs import Fsck, Peers
 from tests.tampering.superuser import Superuser, superuser
 
 from dossier_audit.log import notes
@@ -21,8 +24,8 @@ from dossier_local.cluster import Cluster
 
 KEPT, SIZE = 401, 651
 """What the kept checkpoint promises, and what there is: two full tiles, and 139 leaves at the edge."""
-WHOLE, EARLIER = "whole", "earlier"
-"""Copies of the database, of all leaves, and of those that the kept checkpoint promises."""
+PRISTINE, EARLIER, WHOLE = "pristine", "earlier", "whole"
+"""Copies of the database: without a log, with the leaves that the kept checkpoint promises, with all."""
 VERIFIER: Final = Path(sys.executable).with_name("dossier-verify")
 
 
@@ -89,15 +92,33 @@ class Scene:
 
     def restore(self) -> None:
         """Puts database and copies of checkpoints back as they were."""
+        self.empty()
         replace(self.kept.cluster, WHOLE)
+        (self.kept.folder / "log-1.checkpoint").write_text(self.copy)
+
+    def empty(self) -> None:
+        """Leaves neither a log nor copies of one."""
+        replace(self.kept.cluster, PRISTINE)
         for path in self.kept.folder.iterdir():
             path.unlink()
-        (self.kept.folder / "log-1.checkpoint").write_text(self.copy)
         self.kept.chain = None
         self.gate.answered.clear()
 
+    @contextmanager
+    def without_witness(self) -> Iterator[None]:
+        """Nobody asks the witness, who would remember the log as it was."""
+        witnesses, self.kept.witnesses = self.kept.witnesses, []
+        try:
+            yield
+        finally:
+            self.kept.witnesses = witnesses
+
+    async def fsck(self, peers: Peers) -> Fsck:
+        """Tessera's verdict, over HTTP."""
+        return await asyncio.to_thread(peers.fsck, self.url, self.vkey)
+
     async def verify(self, *options: object, kept: bool = True) -> Verdict:
-        """`dossier-verify log`, through HTTP; with the kept checkpoint, unless it is told to do without."""
+        """`dossier-verify log`, over HTTP; with the kept checkpoint, unless it is told to do without."""
         command = [VERIFIER, "log", self.url, "--vkey", self.vkey, "--json"]
         command += ["--checkpoint", self.checkpoint] if kept else []
         process = await asyncio.create_subprocess_exec(
@@ -118,7 +139,13 @@ def copied(cluster: Cluster, name: str) -> None:
 @pytest.fixture(scope="session")
 def own_cluster() -> Iterator[Cluster]:
     with servers.temporary() as running_servers:
+        copied(running_servers, PRISTINE)
         yield running_servers
+
+
+@pytest.fixture(scope="session")
+def peers() -> Peers:
+    return programs.built()
 
 
 @pytest.fixture(scope="session")

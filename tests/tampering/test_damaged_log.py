@@ -77,11 +77,8 @@ async def test_a_tree_that_was_computed_anew_contradicts_the_copy_outside(
     scene: Scene, attacker: Superuser, *, stolen: bool
 ) -> None:
     await attacker.rewrite(VICTIM, scene.kept.key if stolen else None)
-    scene.kept.witnesses, witnesses = [], scene.kept.witnesses
-    try:
+    with scene.without_witness():
         await is_replaced(scene, scene.kept.outside())
-    finally:
-        scene.kept.witnesses = witnesses
 
 
 @pytest.mark.invariant(3)
@@ -128,8 +125,8 @@ async def test_a_copy_that_shows_that_the_database_was_set_back_is_not_overwritt
     """Whichever of the jobs comes first: the copy is the evidence."""
     kept = scene.kept
     replace(kept.cluster, EARLIER)
-    outside = kept.outside()
-    outside._witnesses = []
+    with scene.without_witness():
+        outside = kept.outside()
     async with running(publish(kept.worker.database, kept.worker.clock, outside)):
         await is_replaced(scene, outside)
         await eventually(lambda: kept.count("SELECT count(*) FROM log_publications WHERE generation = 2"), 1)

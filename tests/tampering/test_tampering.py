@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tests.peers.mirror import entries
+from tests.peers.programs import Peers
 from tests.tampering.conftest import KEPT, SIZE, Scene
 from tests.tampering.superuser import Superuser
 
@@ -134,3 +135,26 @@ async def test_a_tree_that_was_signed_anew_with_the_stolen_key_lacks_the_witness
     await attacker.rewrite(VICTIM, scene.kept.key)
     verdict = await scene.verify("--witness", scene.kept.witnesses[0].key.vkey(), kept=False)
     assert (verdict.exit, [kind for kind, _, _ in verdict.findings]) == (1, ["unsigned"])
+
+
+@pytest.mark.invariant(3)
+@pytest.mark.parametrize(
+    "what", ["a leaf", "the last leaf", "all leaves are gone", "a hash of a tile", "all tiles are gone"]
+)
+async def test_tesseras_fsck_refuses_what_a_superuser_changed(
+    scene: Scene, attacker: Superuser, peers: Peers, what: str
+) -> None:
+    await attacker.run(CHANGES[what][0])
+    found = await scene.fsck(peers)
+    assert found.size is None, found.said
+
+
+@pytest.mark.invariant(3)
+async def test_tesseras_fsck_refuses_a_tree_that_was_computed_anew(
+    scene: Scene, attacker: Superuser, peers: Peers
+) -> None:
+    assert (await scene.fsck(peers)).size == SIZE
+    await attacker.rewrite(VICTIM, None)
+    found = await scene.fsck(peers)
+    assert found.size is None
+    assert "but checkpoint claims" in found.said
