@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"^log-([1-9][0-9]{0,8})\.checkpoint$")
 
 
 class Outside:
-    """The newest checkpoint that is known to be outside, of the newest log."""
+    """Checkpoints that are known to be outside, and which of them the database has yet to explain."""
 
     def __init__(self, folder: Path | None, witnesses: Sequence[WitnessClient], key: SigningKey, address: str) -> None:
         self._folder, self._witnesses, self._key, self._address = folder, witnesses, key, address
@@ -39,7 +39,7 @@ class Outside:
         return not self._unexplained
 
     def unexplained(self) -> list[Known]:
-        """What has yet to be found in the database, the newest first. One is larger than another, and both count."""
+        """What has yet to be found in the database, the newest first; a larger one does not stand for a smaller."""
         return sorted(self._unexplained, key=lambda each: (each[0], each[1].size), reverse=True)
 
     def explain(self, known: Known) -> None:
@@ -82,14 +82,14 @@ class Outside:
             self.generation, self._newest = generation, found
         return True
 
-    def copy(self, generation: int) -> Known | None:
+    def copy(self, generation: int) -> Checkpoint | None:
         """The copy in the folder of this log's checkpoint, where there is one that the log's key signed."""
         path = self._folder / _COPY.format(generation) if self._folder else None
         if path is None or not path.exists():
             return None
         origin = rules.origin(self._address, generation)
         try:
-            return generation, Checkpoint.opened(path.read_text(encoding="utf-8"), notes.key_of(origin, self._key))
+            return Checkpoint.opened(path.read_text(encoding="utf-8"), notes.key_of(origin, self._key))
         except NoteInvalid:  # said when it was gathered
             return None
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_audit import metrics
 from dossier_audit.log import proofs
-from dossier_audit.models import Cosignature, Publication
+from dossier_audit.models import Cosignature, LogCheckpoint, Publication
 from dossier_audit.outside import Outside
 from dossier_audit.repository import logs
 from dossier_audit.repository.logs import Published
@@ -41,10 +41,8 @@ async def publish(database: Database, clock: Clock, outside: Outside) -> None:
     async with woken_by(database, "checkpoints") as waking:
         while True:
             async with database.session() as session:
-                newest = await logs.newest_signed(session)
-                first = newest is not None and newest.generation != shown[0]
-                lost = newest is not None and first and await _would_be_lost(session, outside, newest.generation)
-            if newest is not None and (newest.generation, newest.size) > shown and not lost:
+                newest = await _next(session, outside, shown)
+            if newest is not None:
                 await asyncio.to_thread(outside.keep, newest.generation, newest.note)
                 row = {"generation": newest.generation, "size": newest.size, "at": clock.now()}
                 async with database.transaction() as session:
@@ -54,12 +52,17 @@ async def publish(database: Database, clock: Clock, outside: Outside) -> None:
             await waking.wait(REPEAT_SECONDS)
 
 
-async def _would_be_lost(session: AsyncSession, outside: Outside, generation: int) -> bool:
-    copy = await asyncio.to_thread(outside.copy, generation)
-    if copy is None or await logs.root_at(session, generation, copy[1].size) == copy[1].root:
-        return False
-    telemetry.log().error("copy-not-explained", generation=generation, size=copy[1].size)
-    return True
+async def _next(session: AsyncSession, outside: Outside, shown: tuple[int, int]) -> LogCheckpoint | None:
+    """The newest checkpoint, when it is newer than what was shown and may take the place of the copy that is there."""
+    newest = await logs.newest_signed(session)
+    if newest is None or (newest.generation, newest.size) <= shown:
+        return None
+    if newest.generation != shown[0]:
+        copy = await asyncio.to_thread(outside.copy, newest.generation)
+        if copy is not None and await logs.root_at(session, newest.generation, copy.size) != copy.root:
+            telemetry.log().error("copy-not-explained", generation=newest.generation, size=copy.size)
+            return None
+    return newest
 
 
 class Witnessed:
