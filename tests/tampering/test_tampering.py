@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[str, list[tuple[str, int | None, int | None]]]] = {
         [("altered-entry", 100, None)],
     ),
     "a run of leaves is gone": ("DELETE FROM log_runs WHERE first_index = 1", [("missing-bundle", 0, 255)]),
+    "a run's length": ("UPDATE log_runs SET count = -1 WHERE first_index = 1", [("missing-bundle", 0, 255)]),
     "a hash of a tile": (
         f"UPDATE log_tiles SET hashes = {OTHER_HASH} WHERE level = 0 AND index = 0",
         [("altered-tile", VICTIM, None)],
