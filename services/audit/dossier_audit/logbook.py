@@ -67,10 +67,9 @@ async def bodies(
 
 async def prove(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> str:
     """The `.tlog-proof` of an event, its leaf as `extra`. Raises EventUnknown, NotYetProvable, NotInLog."""
-    found = await events.event(session, event_id)
-    if found is None:
+    leaf = await events.leaf_of(session, event_id)
+    if leaf is None:
         raise EventUnknown
-    leaf, _ = found
     place = await logs.place_of(session, leaf)
     if place is None:
         raise NotYetProvable(retry_after=1)

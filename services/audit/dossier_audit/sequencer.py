@@ -47,8 +47,10 @@ SELECT p.producer, r.epoch, r.last FROM unnest($1::text[]) AS p (producer), LATE
   WHERE producer = p.producer ORDER BY epoch DESC, first_seq DESC LIMIT 1) AS r
 """
 _EDGE_LEAVES = """
-SELECT l.leaf FROM log_runs r JOIN leaves l ON l.producer = r.producer AND l.epoch = r.epoch
-  AND l.seq >= r.first_seq + greatest($2::bigint - r.first_index, 0) AND l.seq < r.first_seq + r.count
+SELECT l.leaf FROM log_runs r, LATERAL (
+  SELECT seq, leaf FROM leaves WHERE producer = r.producer AND epoch = r.epoch
+    AND seq >= r.first_seq + greatest($2::bigint - r.first_index, 0) AND seq < r.first_seq + r.count
+  ORDER BY seq LIMIT greatest(r.count, 0)) AS l
 WHERE r.generation = $1 AND r.first_index + r.count > $2 AND r.first_index >= $2 - $3 ORDER BY r.first_index, l.seq
 """
 _EDGE_ROOTS = "SELECT root FROM log_tiles WHERE generation = $1 AND level = $2 AND index >= $3 ORDER BY index"

@@ -24,14 +24,16 @@ ORDER BY w.index
 """)
 _ENTRIES: Final = text("""
 SELECT l.leaf
-FROM log_runs r JOIN leaves l ON l.producer = r.producer AND l.epoch = r.epoch
-  AND l.seq >= r.first_seq + greatest(CAST(:first AS bigint) - r.first_index, 0)
-  AND l.seq < r.first_seq + least(CAST(:end AS bigint) - r.first_index, r.count)
+FROM log_runs r, LATERAL (
+  SELECT seq, leaf FROM leaves WHERE producer = r.producer AND epoch = r.epoch
+    AND seq >= r.first_seq + greatest(CAST(:first AS bigint) - r.first_index, 0)
+    AND seq < r.first_seq + least(CAST(:end AS bigint) - r.first_index, r.count)
+  ORDER BY seq LIMIT greatest(r.count, 0)) AS l
 WHERE r.generation = :generation AND r.first_index < :end AND r.first_index >= (
   SELECT max(first_index) FROM log_runs WHERE generation = :generation AND first_index <= :first)
 ORDER BY r.first_index, l.seq
 """)
-
+"""The limit makes each run a look into the index: as a plain join it read all leaves there are."""
 _PUBLISHED: Final = """
 SELECT c.generation, c.size, c.root, c.note, ARRAY(
   SELECT line FROM log_cosignatures s WHERE (s.generation, s.size) = (c.generation, c.size) ORDER BY s.witness) AS lines
