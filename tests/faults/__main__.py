@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from subprocess import SubprocessError
 from typing import Final
 
 from tests.faults import table
@@ -104,7 +105,7 @@ async def _attempt(rig: Rig, fault: Fault, variant: int, seed: int) -> tuple[Out
     """One run, and whether the stack can be used for another."""
     try:
         outcome = await run(rig, fault, variant, seed)
-    except (NotInjected, Rejected, LauncherError, TimeoutError, OSError) as error:
+    except (NotInjected, Rejected, LauncherError, TimeoutError, OSError, SubprocessError) as error:
         return Outcome(findings=[f"{type(error).__name__}: {error}"]), False
     return outcome, not outcome.red
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
@@ -22,6 +22,7 @@ from dossier_local.state import CHECKOUT, LauncherError, State, open_private
 
 START_SECONDS: Final = 180
 STOP_SECONDS: Final = 120
+TRIES: Final = 50
 ROOM: Final = 24 << 30
 """Bytes that a disk of the harness may take: JetStream refuses streams for which there would be no room."""
 
@@ -39,17 +40,20 @@ class Disk:
         _run("umount", "--lazy", str(self.place))
 
     def fill(self) -> None:
-        """Takes the room that is left: what is stored stays, and nothing more can be."""
-        room = os.statvfs(self.place)
-        used = (room.f_blocks - room.f_bfree) * room.f_frsize
-        self._resize(max(used, room.f_frsize))
+        """Takes the room that is left: what is stored stays, and nothing more can be. Raises OSError.
+
+        A size that is too small by the time it is asked for, since something was stored meanwhile, is refused.
+        """
+        for _ in range(TRIES):
+            room = os.statvfs(self.place)
+            used = (room.f_blocks - room.f_bfree) * room.f_frsize
+            with suppress(subprocess.CalledProcessError):
+                self._resize(max(used, room.f_frsize))
+                return
+        raise OSError(f"{self.place} cannot be made full")
 
     def free(self) -> None:
         self._resize(ROOM)
-
-    def is_full(self) -> bool:
-        """Whether not one more page can be stored."""
-        return os.statvfs(self.place).f_bfree == 0
 
     def _resize(self, size: int) -> None:
         _run("mount", "-o", f"remount,size={size}", str(self.place))
