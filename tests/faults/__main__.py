@@ -74,6 +74,8 @@ class Round:
             how = f"RED {outcome.findings}" if outcome.red else "ok"
             _say(f"{done:4}/{len(self._runs)}  {time.monotonic() - begun:5.1f} s  {fault.name}: {how}")
             if not whole:
+                for line in errors(rig):
+                    _say(f"      {line}")
                 return done
         self.wrong += await verified(rig)
         return done
@@ -108,6 +110,15 @@ async def _attempt(rig: Rig, fault: Fault, variant: int, seed: int) -> tuple[Out
     except (NotInjected, Rejected, LauncherError, TimeoutError, OSError, SubprocessError) as error:
         return Outcome(findings=[f"{type(error).__name__}: {error}"]), False
     return outcome, not outcome.red
+
+
+def errors(rig: Rig) -> list[str]:
+    """What the processes have said of errors: the logs go with the stack."""
+    return [
+        f"{log.stem}: {line}"
+        for log in sorted(rig.stack.state.logs.glob("*-w*.log"))
+        for line in [line for line in log.read_text(errors="replace").splitlines() if '"level": "error"' in line][-2:]
+    ]
 
 
 def _say(line: str) -> None:
