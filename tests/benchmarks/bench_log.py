@@ -44,16 +44,26 @@ async def _measured(cluster: Cluster) -> dict[int, Figures]:
     async with rigged(cluster) as rig:
         twins, publishing = measures.Twins(rig), measures.Publishing(rig)
         for size in SIZES:
-            figures = await _fill(rig, size)
+            figures = found[size] = await _fill(rig, size)
             async with served(rig, "audit") as address:
-                figures |= await measures.proving(rig, address) | await measures.verifying(rig, address)
-            figures |= await measures.keeping(rig) | await measures.ingesting(rig)
-            figures |= await twins.inserting() | await publishing.publishing()
-            figures |= await measures.following_the_stream(rig)
+                _note(figures, await measures.proving(rig, address))
+                _note(figures, await measures.verifying(rig, address))
+            for measure in (measures.keeping, measures.ingesting):
+                _note(figures, await measure(rig))
+            for yardstick in (twins.inserting, publishing.publishing):
+                _note(figures, await yardstick())
+            _note(figures, await measures.following_the_stream(rig))
             async with served(rig, BUSINESS):
-                figures |= await measures.following_the_feed(rig) | await measures.trickling(rig)
-            found[size] = figures
+                _note(figures, await measures.following_the_feed(rig))
+                _note(figures, await measures.trickling(rig))
     return found
+
+
+def _note(figures: Figures, more: Figures) -> None:
+    """Adds figures, and says them at once: a run that is cut short has not measured in vain."""
+    figures |= more
+    for name, figure in more.items():
+        print(f"    {name:<62}{figure:>12,.1f}", flush=True)
 
 
 async def _fill(rig: Rig, size: int) -> Figures:
