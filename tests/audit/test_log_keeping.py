@@ -215,16 +215,15 @@ async def test_nothing_is_signed_over_an_edge_that_somebody_changed(kept: World,
     async with kept.logging():
         await kept.all_shown()
     size = await kept.count("SELECT max(size) FROM log_checkpoints")
-    was = chr(await kept.count("SELECT get_byte(leaf, 19) FROM leaves ORDER BY producer DESC, seq DESC LIMIT 1"))
-    place = "WHERE producer = 'retention' AND seq = (SELECT max(seq) FROM leaves WHERE producer = 'retention')"
+    edge = "WHERE first_index = (SELECT max(first_index) FROM log_runs)"
 
     def as_superuser(statement: str) -> None:
         own_cluster.postgres.psql(f"SET session_replication_role = replica; {statement}", "dossier_audit")
 
-    as_superuser(f"UPDATE leaves SET leaf = overlay(leaf PLACING 'X'::bytea FROM 20) {place}")
+    as_superuser(f"UPDATE log_runs SET hashes = set_byte(hashes, 9, 255 - get_byte(hashes, 9)) {edge}")
     raised = await fails(kept.sequencer(), LogDamaged)
     assert f"size {size}" in str(raised)
-    as_superuser(f"UPDATE leaves SET leaf = overlay(leaf PLACING '{was}'::bytea FROM 20) {place}")
+    as_superuser(f"UPDATE log_runs SET hashes = set_byte(hashes, 9, 255 - get_byte(hashes, 9)) {edge}")
     async with kept.logging():
         await kept.all_shown()
 

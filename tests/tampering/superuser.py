@@ -25,6 +25,7 @@ WHERE r.generation = 1 ORDER BY r.first_index, l.seq
 """
 _WRITE_LEAF: Final = "UPDATE leaves SET leaf = $4, hash = $5 WHERE (producer, epoch, seq) = ($1, $2, $3)"
 _WRITE_BODY: Final = "UPDATE bodies SET body = $4 WHERE (producer, epoch, seq) = ($1, $2, $3)"
+_WRITE_RUN: Final = "UPDATE log_runs SET hashes = $2 WHERE generation = 1 AND first_index = $1"
 _WRITE_TILE: Final = "UPDATE log_tiles SET hashes = $3, root = $4 WHERE generation = 1 AND level = $1 AND index = $2"
 _WRITE_CHECKPOINT: Final = "UPDATE log_checkpoints SET root = $2, note = $3 WHERE generation = 1 AND size = $1"
 
@@ -58,7 +59,7 @@ class Superuser:
         return [Row(**row) for row in await self.connection.fetch(_ROWS)]
 
     async def rewrite(self, index: int, key: SigningKey | None) -> None:
-        """Another body at this index, and all that follows from it: commitment, chain, tiles, roots.
+        """Another body at this index, and all that follows from it: commitment, chain, runs, tiles, roots.
 
         With the log's key the checkpoints are signed anew, and the cosignatures, which do not fit any more, are gone.
         """
@@ -70,6 +71,10 @@ class Superuser:
             place = (after.producer, after.epoch, after.seq)
             await self.connection.execute(_WRITE_LEAF, *place, after.leaf, hashlib.sha256(after.leaf).digest())
             await self.connection.execute(_WRITE_BODY, *place, after.body)
+        for run in await self.connection.fetch("SELECT first_index, count FROM log_runs WHERE generation = 1"):
+            first = run["first_index"]
+            hashes = b"".join(leaf_hash(each.leaf) for each in changed[first : first + run["count"]])
+            await self.connection.execute(_WRITE_RUN, first, hashes)
         tree, tiles = Tree(), list[Tile]()
         for row in await self.connection.fetch("SELECT size, note FROM log_checkpoints ORDER BY size"):
             tree, full = tree.extended([leaf_hash(each.leaf) for each in changed[tree.size : row["size"]]])

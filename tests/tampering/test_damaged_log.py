@@ -42,9 +42,8 @@ async def is_replaced(scene: Scene, outside: Outside) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        rf"UPDATE leaves SET leaf = '\x00' {AT_THE_EDGE}",
-        f"DELETE FROM leaves {AT_THE_EDGE}",
-        "TRUNCATE leaves",
+        "UPDATE log_runs SET hashes = sha256(hashes) WHERE first_index = (SELECT max(first_index) FROM log_runs)",
+        "DELETE FROM log_runs WHERE first_index = (SELECT max(first_index) FROM log_runs)",
         "TRUNCATE log_runs",
         "UPDATE log_tiles SET root = sha256(root) WHERE level = 0 AND index = 1",
         "TRUNCATE log_tiles",
@@ -58,6 +57,23 @@ async def test_nothing_is_signed_over_a_damaged_edge(scene: Scene, attacker: Sup
     before = await signed(scene)
     await fails(scene.kept.sequencer(), LogDamaged)
     assert await signed(scene) == before
+
+
+@pytest.mark.invariant(3)
+@pytest.mark.parametrize(
+    "statement", [rf"UPDATE leaves SET leaf = '\x00' {AT_THE_EDGE}", f"DELETE FROM leaves {AT_THE_EDGE}"]
+)
+async def test_what_happens_to_a_signed_leaf_does_not_stop_the_log_and_is_named(
+    scene: Scene, attacker: Superuser, statement: str
+) -> None:
+    """The tree was made of what came in: of that it goes on being made."""
+    await attacker.run(statement)
+    await scene.kept.ingested(3)
+    async with scene.kept.logging():
+        await eventually(lambda: scene.kept.count("SELECT max(size) FROM log_publications"), SIZE + 3)
+    verdict = await scene.verify()
+    assert verdict.exit == 1
+    assert verdict.findings[0][1] == 600
 
 
 @pytest.mark.invariant(2)

@@ -129,7 +129,11 @@ class Log(Base):
 
 
 class Run(Base):
-    """Consecutive leaves of one producer in a log: leaf `first_index + i` is (producer, epoch, first_seq + i)."""
+    """Consecutive leaves of one producer in a log: leaf `first_index + i` is (producer, epoch, first_seq + i).
+
+    `hashes` are the leaf hashes as they were put into the tree: of them the partial tile of level 0 is made, so that it
+    does not follow a leaf that somebody changes.
+    """
 
     __tablename__ = "log_runs"
     __table_args__ = (Index("uq_log_runs_producer_epoch_first_seq", "producer", "epoch", "first_seq", unique=True),)
@@ -140,10 +144,11 @@ class Run(Base):
     epoch: Mapped[int] = mapped_column(Integer)
     first_seq: Mapped[int] = mapped_column(BigInteger)
     count: Mapped[int] = mapped_column(Integer)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class LogTile(Base):
-    """A full tile and the root over it. Partial ones are made from leaves and roots when they are asked for."""
+    """A full tile and the root over it. Partial ones are made from runs and roots when they are asked for."""
 
     __tablename__ = "log_tiles"
 

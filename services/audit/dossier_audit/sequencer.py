@@ -17,7 +17,7 @@ import asyncpg
 from dossier_audit import rules
 from dossier_audit.log import notes
 from dossier_audit.log.notes import Checkpoint
-from dossier_audit.log.tree import WIDTH, Tile, Tree, leaf_hash
+from dossier_audit.log.tree import HASH, WIDTH, Tile, Tree, leaf_hash
 from dossier_audit.outside import Outside
 from dossier_common import relay, telemetry
 from dossier_common.clock import Clock
@@ -46,12 +46,9 @@ SELECT p.producer, r.epoch, r.last FROM unnest($1::text[]) AS p (producer), LATE
   SELECT epoch, first_seq + count - 1 AS last FROM log_runs
   WHERE producer = p.producer ORDER BY epoch DESC, first_seq DESC LIMIT 1) AS r
 """
-_EDGE_LEAVES = """
-SELECT l.leaf FROM log_runs r, LATERAL (
-  SELECT seq, leaf FROM leaves WHERE producer = r.producer AND epoch = r.epoch
-    AND seq >= r.first_seq + greatest($2::bigint - r.first_index, 0) AND seq < r.first_seq + r.count
-  ORDER BY seq LIMIT greatest(r.count, 0)) AS l
-WHERE r.generation = $1 AND r.first_index + r.count > $2 AND r.first_index >= $2 - $3 ORDER BY r.first_index, l.seq
+_EDGE_HASHES = """
+SELECT substring(hashes FROM (greatest($2::bigint - first_index, 0) * 32 + 1)::int) AS hashes FROM log_runs
+WHERE generation = $1 AND first_index + count > $2 AND first_index >= $2 - $3 ORDER BY first_index
 """
 _EDGE_ROOTS = "SELECT root FROM log_tiles WHERE generation = $1 AND level = $2 AND index >= $3 ORDER BY index"
 _WAITING = """
@@ -63,8 +60,8 @@ GROUP BY w.producer, l.epoch ORDER BY w.producer, l.epoch
 """
 """One row for what waits of an epoch: to make a run of single rows cost as much as to hash them."""
 _ADD_RUNS = """
-INSERT INTO log_runs (generation, first_index, producer, epoch, first_seq, count)
-SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::int[], $5::bigint[], $6::int[])
+INSERT INTO log_runs (generation, first_index, producer, epoch, first_seq, count, hashes)
+SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::int[], $5::bigint[], $6::int[], $7::bytea[])
 """
 _ADD_TILES = """
 INSERT INTO log_tiles (generation, level, index, hashes, root)
@@ -189,8 +186,9 @@ class Sequencer:
             raise LogDamaged(f"log {generation} has no checkpoint")
         size: int = newest["size"]
         first = size // WIDTH * WIDTH
-        leaves = await connection.fetch(_EDGE_LEAVES, generation, first, MOST)
-        edge = [tuple(leaf_hash(row["leaf"]) for row in leaves)]
+        rows = await connection.fetch(_EDGE_HASHES, generation, first, MOST)
+        hashes = b"".join(row["hashes"] for row in rows)
+        edge = [tuple(hashes[at : at + HASH] for at in range(0, len(hashes), HASH))]
         level = 0
         while size >> (8 * (level + 1)):
             above = size >> (8 * (level + 1))
@@ -199,7 +197,7 @@ class Sequencer:
             level += 1
         tree = Tree(size, tuple(edge))
         widths = [(size >> (8 * at)) % WIDTH for at in range(len(edge))]
-        if [len(hashes) for hashes in edge] != widths or tree.root() != newest["root"]:
+        if [len(each) for each in edge] != widths or tree.root() != newest["root"]:
             raise LogDamaged(f"log {generation}: what is stored at its edge is not what was signed at size {size}")
         rows = await connection.fetch(_PLACES, [*PARTS, LOG])
         return State(generation, origin, tree, {row["producer"]: (row["epoch"], row["last"]) for row in rows})
@@ -231,7 +229,8 @@ class Sequencer:
 
     async def _write(self, connection: asyncpg.Connection, state: State, runs: Sequence[Run]) -> State:
         """Runs, tiles and checkpoint, in the transaction that is open."""
-        tree, tiles = state.tree.extended([leaf_hash(leaf) for run in runs for leaf in run.leaves])
+        hashes = [[leaf_hash(leaf) for leaf in run.leaves] for run in runs]
+        tree, tiles = state.tree.extended([each for run in hashes for each in run])
         at, firsts = state.tree.size, list[int]()
         for run in runs:
             firsts.append(at)
@@ -244,6 +243,7 @@ class Sequencer:
             [run.epoch for run in runs],
             [run.first_seq for run in runs],
             [len(run.leaves) for run in runs],
+            [b"".join(run) for run in hashes],
         )
         if tiles:
             await self._add_tiles(connection, state.generation, tiles)

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, TextClause, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_audit.log.tiles import Place
-from dossier_audit.log.tree import WIDTH, leaf_hash
+from dossier_audit.log.tree import WIDTH
 from dossier_audit.models import Body, Cosignature, Erasure, Leaf, Log, LogCheckpoint, Run
 
 _BODIES: Final = text("""
@@ -34,6 +34,14 @@ WHERE r.generation = :generation AND r.first_index < :end AND r.first_index >= (
 ORDER BY r.first_index, l.seq
 """)
 """The limit makes each run a look into the index: as a plain join it read all leaves there are."""
+_HASHES: Final = text("""
+SELECT substring(hashes FROM CAST(greatest(:first - first_index, 0) * 32 + 1 AS int)
+  FOR CAST(greatest(least(:end - first_index, count) - greatest(:first - first_index, 0), 0) * 32 AS int))
+FROM log_runs
+WHERE generation = :generation AND first_index < :end AND first_index >= (
+  SELECT max(first_index) FROM log_runs WHERE generation = :generation AND first_index <= :first)
+ORDER BY first_index
+""").bindparams(bindparam("first", type_=BigInteger), bindparam("end", type_=BigInteger))
 _PUBLISHED: Final = """
 SELECT c.generation, c.size, c.root, c.note, ARRAY(
   SELECT line FROM log_cosignatures s WHERE (s.generation, s.size) = (c.generation, c.size) ORDER BY s.witness) AS lines
@@ -158,12 +166,12 @@ async def tiles(session: AsyncSession, generation: int, places: Iterable[Place])
 
 
 async def _partial(session: AsyncSession, generation: int, place: Place) -> bytes:
-    """A partial tile: of leaves at level 0, of the roots of the tiles below at every other."""
+    """A partial tile: of the runs' hashes at level 0, of the roots of the tiles below at every other."""
     first = place.index * WIDTH
+    values = {"generation": generation, "first": first, "end": first + place.width}
     if place.level == 0:
-        return b"".join(map(leaf_hash, await entries(session, generation, first, first + place.width)))
-    values = {"generation": generation, "level": place.level - 1, "first": first, "end": first + place.width}
-    return b"".join((await session.execute(_ROOTS, values)).scalars())
+        return b"".join((await session.execute(_HASHES, values)).scalars())
+    return b"".join((await session.execute(_ROOTS, values | {"level": place.level - 1})).scalars())
 
 
 async def bodies(session: AsyncSession, generation: int, first: int, end: int) -> list[OpenedBody]:

@@ -131,7 +131,7 @@ class Check:
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _piece(self, bundle: tiles.Tile) -> _Piece:
-        entries = await self._optional(bundle)
+        entries = await self._optional(bundle) or await self._begun(bundle)
         served = await self._optional(tiles.hashes(self._size, 0, bundle.number))
         texts = (
             await self._optional(tiles.Tile("bodies", 0, bundle.number, bundle.width)) if self._with_bodies else None
@@ -141,6 +141,18 @@ class Check:
             work = partial(scan, entries, bundle.first, commitments=self._with_bodies)
             found = await asyncio.get_running_loop().run_in_executor(self._pool, work) if self._pool else work()
         return _Piece(bundle, found, served, texts)
+
+    async def _begun(self, bundle: tiles.Tile) -> bytes | None:
+        """Of a bundle that is not served as much as is: a log may still have the partial ones before the first gap."""
+        found, least, most = None, 1, bundle.width - 1
+        while least <= most:
+            width = (least + most) // 2
+            part = await self._optional(tiles.Tile("entries", 0, bundle.number, width))
+            if part is None:
+                most = width - 1
+            else:
+                found, least = part, width + 1
+        return found
 
     async def _optional(self, tile: tiles.Tile) -> bytes | None:
         try:
@@ -160,7 +172,8 @@ class Check:
             self._lost(bundle, bundle.first, Finding("missing-bundle", message, path=bundle.path))
         else:
             self._chain(found)
-            if found.broken or len(made) != whole:
+            damaged = bool(found.broken) or len(made) != whole
+            if damaged:
                 count = len(made) // tiles.HASH
                 why = found.broken or f"the bundle holds {count} entries, not {bundle.width}"
                 kind = (
@@ -170,8 +183,9 @@ class Check:
                 self._lost(bundle, bundle.first + place, Finding(kind, why, path=bundle.path))
                 made = made[: place * tiles.HASH]
             if piece.bodies is not None:
-                check_bodies(piece.bodies, bundle.first, found.commitments[: bundle.width], outcome.bodies)
-            elif self._with_bodies:
+                unread = [b""] * (bundle.width - len(found.commitments))
+                check_bodies(piece.bodies, bundle.first, [*found.commitments[: bundle.width], *unread], outcome.bodies)
+            elif self._with_bodies and not damaged:
                 message = f"the bodies of leaves {bundle.first} to {bundle.first + bundle.width - 1} are not served"
                 outcome.bodies.findings.append(Finding("missing-body", message, index=bundle.first))
         if len(made) == whole:
