@@ -54,8 +54,8 @@ async def _measured(cluster: Cluster) -> dict[int, Figures]:
                 _note(figures, await yardstick())
             _note(figures, await measures.following_the_stream(rig))
             async with served(rig, BUSINESS):
-                _note(figures, await measures.following_the_feed(rig))
                 _note(figures, await measures.trickling(rig))
+                _note(figures, await measures.following_the_feed(rig))  # last: what it took lies in the stream still
     return found
 
 
