@@ -19,7 +19,8 @@ from tests.common.test_inbox import numbered_only
 from tests.support.waiting import eventually, running
 
 from dossier_cli import accounts
-from dossier_common.clock import ManualClock
+from dossier_common import cursors
+from dossier_common.clock import ManualClock, SystemClock
 from dossier_common.cursors import Cursor
 from dossier_common.heartbeats import Heartbeat, HeartbeatForged, Pulse
 from dossier_common.inbox import Consumer
@@ -200,6 +201,16 @@ async def test_follower_is_fresh_by_heartbeats_alone(line: Line, monkeypatch: py
             await line.emit(1)
         await line.has_seen(5)
         assert feed.pages - asked <= 1  # nobody needs the feed while the heart beats
+
+
+async def test_what_was_fresh_by_a_clock_that_was_set_back_counts_no_more(line: Line) -> None:
+    async with line.follower.database.transaction() as session:
+        await cursors.write_fresh(session, "retention", now() + timedelta(hours=1), SystemClock())
+        await cursors.write_fresh(session, "retention", AT, SystemClock())
+    assert await fresh(line) == AT
+    async with line.follower.database.transaction() as session:
+        await cursors.write_fresh(session, "retention", AT - timedelta(seconds=1), SystemClock())
+    assert await fresh(line) == AT
 
 
 @pytest.mark.invariant(2)

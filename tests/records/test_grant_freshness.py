@@ -75,7 +75,7 @@ async def test_fresh_projection_is_believed_and_nobody_is_asked(prepared: Prepar
 
 @pytest.mark.invariant(1)
 @pytest.mark.parametrize("extra", ["", PAST_THE_FAST_PATH])
-@pytest.mark.parametrize("behind", [timedelta(seconds=2.1), timedelta(days=1), None])
+@pytest.mark.parametrize("behind", [timedelta(seconds=2.1), timedelta(days=1), -timedelta(hours=1), None])
 async def test_stale_projection_asks_approvals_each_time(
     prepared: Prepared, behind: timedelta | None, extra: str
 ) -> None:

@@ -204,8 +204,10 @@ async def test_a_grant_ends_with_its_term(world: World) -> None:
     record = await world.register()
     grant = await world.granted(record, world.colleague)
     world.clock.advance(timedelta(days=1) - timedelta(seconds=1))
+    await world.seen_through(world.clock.now())
     assert (await world.read(record, world.colleague, grant)).status_code == 200
     world.clock.advance(timedelta(seconds=1))
+    await world.seen_through(world.clock.now())
     await world.forget_events()
     assert await refused(world, await world.read(record, world.colleague, grant), record) == "grant-required"
 
@@ -313,6 +315,7 @@ async def test_a_key_counts_again_for_a_new_version_and_after_a_day(world: World
     await world.read(record, world.colleague, grant, key="k-1")
     assert await world.used(grant) == 2
     world.clock.advance(timedelta(hours=25))
+    await world.seen_through(world.clock.now())
     for _ in range(2):
         assert (await world.read(record, world.colleague, grant, key="k-1")).status_code == 200
     assert await world.used(grant) == 3
@@ -369,6 +372,7 @@ async def test_nobody_reads_without_a_token_that_holds(world: World) -> None:
     await world.forget_events()
     late = world.token(world.colleague)
     world.clock.advance(timedelta(seconds=10))
+    await world.seen_through(world.clock.now())
     forged = World.token(replace(world, keys=type(world.keys)()), world.colleague)
     for headers in ({}, late, forged, {"Authorization": "Bearer x"}, {"Txn-Token": "a.b.c"}):
         for extra in ("", PAST_THE_FAST_PATH):

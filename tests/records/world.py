@@ -105,7 +105,7 @@ class World:
 
     async def build(self) -> None:
         """One unit with a custodian, a colleague elsewhere, and an open plan; grants are fresh for ever."""
-        await self.seen_through(datetime(9999, 1, 1, tzinfo=UTC))
+        await self.seen_through(self.clock.now())
         await self.tell(
             UnitCreated(unit=self.unit, parent=None, kind="company", code="C"),
             *(

@@ -55,17 +55,20 @@ async def write_cursor(session: AsyncSession, producer: str, cursor: Cursor, clo
 
 
 async def write_fresh(session: AsyncSession, producer: str, at: datetime, clock: Clock) -> None:
-    """Everything that the producer committed before `at` is applied here; an earlier instant changes nothing."""
+    """Everything that the producer committed before `at` is applied here; an earlier instant changes nothing.
+
+    But for one that lies in the future: then the clock was set back, and what it said before counts no more.
+    """
     table = tables.cursors
-    none = Cursor()
-    values = {"epoch": none.epoch, "seq": none.seq, "hash": none.hash, "applied_at": clock.now(), "fresh_at": at}
+    none, now = Cursor(), clock.now()
+    values = {"epoch": none.epoch, "seq": none.seq, "hash": none.hash, "applied_at": now, "fresh_at": at}
     await session.execute(
         insert(table)
         .values(producer=producer, **values)
         .on_conflict_do_update(
             index_elements=["producer"],
             set_={"fresh_at": at},
-            where=or_(table.c.fresh_at.is_(None), table.c.fresh_at < at),
+            where=or_(table.c.fresh_at.is_(None), table.c.fresh_at < at, table.c.fresh_at > now),
         )
     )
 

@@ -334,7 +334,7 @@ class Consumer:
             await self._note_fresh(min(at, self._clock.now()))
 
     async def _note_fresh(self, at: datetime) -> None:
-        if self._fresh_at is not None and at - self._fresh_at < FRESH_STEP:
+        if self._fresh_at is not None and abs(at - self._fresh_at) < FRESH_STEP:
             return
         async with self._database.transaction() as session:
             await cursors.write_fresh(session, self._producer, at, self._clock)

@@ -21,7 +21,7 @@ from dossier_common.contracts.audit import BodiesOpened, EventProved
 from dossier_common.identity import Subject
 
 COSIGNED_WITHIN: Final = timedelta(seconds=10)
-"""A checkpoint with cosignatures is preferred to a newer one without, when it is not older than this."""
+"""For so long a checkpoint with cosignatures is preferred to newer ones without: the witness is being asked."""
 
 
 async def checkpoint(session: AsyncSession, generation: int, now: datetime) -> str:

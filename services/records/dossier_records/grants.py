@@ -33,8 +33,11 @@ class Confirmed:
 
 
 def is_fresh(fresh_at: datetime | None, now: datetime, stale_after: timedelta) -> bool:
-    """Whether the projection may be believed: nothing that approvals did before `now - stale_after` is missing."""
-    return fresh_at is not None and now - fresh_at <= stale_after
+    """Whether the projection may be believed: nothing that approvals did before `now - stale_after` is missing.
+
+    What was fresh in the future was so by a clock that has been set back since: it may not.
+    """
+    return fresh_at is not None and abs(now - fresh_at) <= stale_after
 
 
 @dataclass(frozen=True, slots=True)

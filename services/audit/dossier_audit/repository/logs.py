@@ -51,7 +51,8 @@ WHERE p.generation = :generation {}ORDER BY p.size DESC LIMIT 1
 _NEWEST: Final = text(_PUBLISHED.format(""))
 _NEWEST_COSIGNED: Final = text(
     _PUBLISHED.format(
-        "AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation AND at >= :since) "
+        "AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation) AND NOT EXISTS ("
+        "SELECT FROM log_publications q WHERE q.generation = :generation AND q.size > p.size AND q.at < :since) "
     )
 )
 _PLACE: Final = text("""
@@ -103,7 +104,7 @@ async def newest(session: AsyncSession, generation: int) -> Published | None:
 
 
 async def newest_cosigned(session: AsyncSession, generation: int, since: datetime) -> Published | None:
-    """The newest published checkpoint that a witness has cosigned since then."""
+    """The newest checkpoint that a witness has cosigned, unless a newer one was published before `since`."""
     return await _published(session, _NEWEST_COSIGNED, generation=generation, since=since)
 
 
