@@ -13,7 +13,7 @@ from dossier_audit.errors import EventUnknown, NotInLog, NotYetProvable
 from dossier_audit.log import notes, proofs, tiles
 from dossier_audit.log.tiles import Place, width_at
 from dossier_audit.log.tree import HASH, WIDTH
-from dossier_audit.repository import events, logs
+from dossier_audit.repository import logs
 from dossier_audit.repository.logs import OpenedBody, Published
 from dossier_common import outbox
 from dossier_common.clock import Clock
@@ -67,16 +67,13 @@ async def bodies(
 
 async def prove(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> str:
     """The `.tlog-proof` of an event, its leaf as `extra`. Raises EventUnknown, NotYetProvable, NotInLog."""
-    leaf = await events.leaf_of(session, event_id)
-    if leaf is None:
+    placed = await logs.placed(session, event_id)
+    if placed is None:
         raise EventUnknown
-    place = await logs.place_of(session, leaf)
-    if place is None:
+    if placed.generation is None or placed.index is None:
         raise NotYetProvable(retry_after=1)
-    generation, index = place
-    shown = await _shown(session, generation, clock.now())
-    if shown.size <= index:
-        shown = await logs.newest(session, generation) or shown
+    generation, index = placed.generation, placed.index
+    shown = await _shown(session, generation, clock.now(), above=index)
     if shown.size <= index:
         raise NotYetProvable(retry_after=1)
     ranges = proofs.inclusion(index, shown.size)
@@ -85,7 +82,7 @@ async def prove(session: AsyncSession, event_id: UUID, auditor: Subject, clock: 
     except (KeyError, ValueError) as error:  # rows are gone: the verifier says which
         raise NotInLog from error
     await outbox.add(session, EventProved(object=event_id), by=auditor, at=clock.now())
-    return proofs.proof_file(index, hashes, _note(shown), leaf.leaf)
+    return proofs.proof_file(index, hashes, _note(shown), placed.leaf)
 
 
 async def _ensure_shown(session: AsyncSession, generation: int, place: Place) -> None:
@@ -94,13 +91,12 @@ async def _ensure_shown(session: AsyncSession, generation: int, place: Place) ->
         raise NotInLog
 
 
-async def _shown(session: AsyncSession, generation: int, now: datetime) -> Published:
-    newest = await logs.newest(session, generation)
+async def _shown(session: AsyncSession, generation: int, now: datetime, *, above: int = -1) -> Published:
+    """The newest checkpoint; one with cosignatures is preferred, if there is one over the leaf at this index."""
+    newest, cosigned = await logs.newest_and_cosigned(session, generation, now - COSIGNED_WITHIN)
     if newest is None:
         raise NotInLog
-    if newest.lines:
-        return newest
-    return await logs.newest_cosigned(session, generation, now - COSIGNED_WITHIN) or newest
+    return cosigned if cosigned is not None and cosigned.size > above else newest
 
 
 def _note(shown: Published) -> str:

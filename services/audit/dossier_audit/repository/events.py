@@ -147,17 +147,7 @@ _EVENT: Final = (
     .order_by(Leaf.ingested_at.desc(), Leaf.epoch.desc())
     .limit(1)
 )
-"""Made once: to build it for each proof cost more than to run it."""
-
-
-_LEAF: Final = (
-    select(Leaf).where(Leaf.id == bindparam("id")).order_by(Leaf.ingested_at.desc(), Leaf.epoch.desc()).limit(1)
-)
-
-
-async def leaf_of(session: AsyncSession, event_id: UUID) -> Leaf | None:
-    """An event's leaf; of one that stands in two epochs the newer."""
-    return (await session.execute(_LEAF, {"id": event_id})).scalar_one_or_none()
+"""Made once: to build it for each request costs more than to run it."""
 
 
 async def event(session: AsyncSession, event_id: UUID) -> tuple[Leaf, Body] | None:

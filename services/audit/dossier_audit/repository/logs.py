@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, TextClause, bindparam, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_audit.log.tiles import Place
-from dossier_audit.log.tree import WIDTH
 from dossier_audit.models import Body, Cosignature, Erasure, Leaf, Log, LogCheckpoint, Run
 
 _BODIES: Final = text("""
@@ -34,14 +33,6 @@ WHERE r.generation = :generation AND r.first_index < :end AND r.first_index >= (
 ORDER BY r.first_index, l.seq
 """)
 """The limit makes each run a look into the index: as a plain join it read all leaves there are."""
-_HASHES: Final = text("""
-SELECT substring(hashes FROM CAST(greatest(:first - first_index, 0) * 32 + 1 AS int)
-  FOR CAST(greatest(least(:end - first_index, count) - greatest(:first - first_index, 0), 0) * 32 AS int))
-FROM log_runs
-WHERE generation = :generation AND first_index < :end AND first_index >= (
-  SELECT max(first_index) FROM log_runs WHERE generation = :generation AND first_index <= :first)
-ORDER BY first_index
-""").bindparams(bindparam("first", type_=BigInteger), bindparam("end", type_=BigInteger))
 _PUBLISHED: Final = """
 SELECT c.generation, c.size, c.root, c.note, ARRAY(
   SELECT line FROM log_cosignatures s WHERE (s.generation, s.size) = (c.generation, c.size) ORDER BY s.witness) AS lines
@@ -49,27 +40,41 @@ FROM log_publications p JOIN log_checkpoints c ON (c.generation, c.size) = (p.ge
 WHERE p.generation = :generation {}ORDER BY p.size DESC LIMIT 1
 """
 _NEWEST: Final = text(_PUBLISHED.format(""))
-_NEWEST_COSIGNED: Final = text(
-    _PUBLISHED.format(
-        "AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation) AND NOT EXISTS ("
-        "SELECT FROM log_publications q WHERE q.generation = :generation AND q.size > p.size AND q.at < :since) "
-    )
-)
-_PLACE: Final = text("""
-SELECT generation, first_index + :seq - first_seq FROM (
+_COSIGNED: Final = """AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation)
+  AND NOT EXISTS (SELECT FROM log_publications q
+    WHERE q.generation = :generation AND q.size > p.size AND q.at < :since) """
+_NEWEST_AND_COSIGNED: Final = text(f"({_PUBLISHED.format('')}) UNION ALL ({_PUBLISHED.format(_COSIGNED)})")
+_PLACED: Final = text("""
+SELECT l.leaf, r.generation, r.first_index + l.seq - r.first_seq AS index
+FROM (SELECT producer, epoch, seq, leaf FROM leaves WHERE id = :id ORDER BY ingested_at DESC, epoch DESC LIMIT 1) AS l
+LEFT JOIN LATERAL (
   SELECT generation, first_index, first_seq, count FROM log_runs
-  WHERE producer = :producer AND epoch = :epoch AND first_seq <= :seq ORDER BY first_seq DESC LIMIT 1) AS run
-WHERE :seq < first_seq + count
-""").bindparams(bindparam("seq", type_=BigInteger))
+  WHERE producer = l.producer AND epoch = l.epoch AND first_seq <= l.seq ORDER BY first_seq DESC LIMIT 1) AS r
+ON l.seq < r.first_seq + r.count
+""")
 _TILES: Final = text("""
-SELECT t.level, t.index, t.hashes
-FROM unnest(CAST(:levels AS smallint[]), CAST(:indexes AS bigint[])) AS w (level, index)
-JOIN log_tiles t ON t.generation = :generation AND (t.level, t.index) = (w.level, w.index)
+WITH wanted AS (
+  SELECT * FROM unnest(CAST(:levels AS smallint[]), CAST(:indexes AS bigint[]), CAST(:widths AS int[]))
+    AS w (level, index, width))
+SELECT w.level, w.index, t.hashes FROM wanted w
+JOIN log_tiles t ON t.generation = :generation AND t.level = w.level AND t.index = w.index WHERE w.width = 256
+UNION ALL
+SELECT w.level, w.index, (
+  SELECT string_agg(t.root, CAST('' AS bytea) ORDER BY t.index) FROM log_tiles t
+  WHERE t.generation = :generation AND t.level = w.level - 1
+    AND t.index >= w.index * 256 AND t.index < w.index * 256 + w.width)
+FROM wanted w WHERE w.width < 256 AND w.level > 0
+UNION ALL
+SELECT w.level, w.index, (
+  SELECT string_agg(substring(r.hashes FROM CAST(greatest(w.index * 256 - r.first_index, 0) * 32 + 1 AS int)
+    FOR CAST(greatest(least(w.index * 256 + w.width - r.first_index, r.count)
+      - greatest(w.index * 256 - r.first_index, 0), 0) * 32 AS int)), CAST('' AS bytea) ORDER BY r.first_index)
+  FROM log_runs r
+  WHERE r.generation = :generation AND r.first_index < w.index * 256 + w.width AND r.first_index >= (
+    SELECT max(first_index) FROM log_runs WHERE generation = :generation AND first_index <= w.index * 256))
+FROM wanted w WHERE w.width < 256 AND w.level = 0
 """)
-_ROOTS: Final = text("""
-SELECT root FROM log_tiles WHERE generation = :generation AND level = :level AND index >= :first AND index < :end
-ORDER BY index
-""")
+"""Full tiles are rows; a partial one is made of the roots of the tiles below, at level 0 of the hashes of the runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,15 @@ class Published:
     root: bytes
     note: str
     lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A leaf, and where it stands in which log: nowhere before it was put there."""
+
+    leaf: bytes
+    generation: int | None
+    index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +114,17 @@ async def logs(session: AsyncSession) -> Sequence[Log]:
 
 async def newest(session: AsyncSession, generation: int) -> Published | None:
     """The newest published checkpoint of a log."""
-    return await _published(session, _NEWEST, generation=generation)
+    row = (await session.execute(_NEWEST, {"generation": generation})).one_or_none()
+    return Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) if row else None
 
 
-async def newest_cosigned(session: AsyncSession, generation: int, since: datetime) -> Published | None:
-    """The newest checkpoint that a witness has cosigned, unless a newer one was published before `since`."""
-    return await _published(session, _NEWEST_COSIGNED, generation=generation, since=since)
+async def newest_and_cosigned(
+    session: AsyncSession, generation: int, since: datetime
+) -> tuple[Published | None, Published | None]:
+    """The newest published checkpoint, and the newest cosigned one unless a newer was published before `since`."""
+    rows = (await session.execute(_NEWEST_AND_COSIGNED, {"generation": generation, "since": since})).all()
+    found = [Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) for row in rows]
+    return (found[0] if found else None, next((each for each in found if each.lines), None))
 
 
 async def newest_of_all(session: AsyncSession) -> Published | None:
@@ -142,11 +161,6 @@ async def announce(session: AsyncSession, channel: str) -> None:
     await session.execute(select(func.pg_notify(channel, "")))
 
 
-async def _published(session: AsyncSession, query: TextClause, **values: Any) -> Published | None:
-    row = (await session.execute(query, values)).one_or_none()
-    return Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) if row else None
-
-
 async def entries(session: AsyncSession, generation: int, first: int, end: int) -> list[bytes]:
     """The leaves [first, end) of a log; fewer when some are missing."""
     values = {"generation": generation, "first": first, "end": end}
@@ -155,24 +169,15 @@ async def entries(session: AsyncSession, generation: int, first: int, end: int) 
 
 async def tiles(session: AsyncSession, generation: int, places: Iterable[Place]) -> dict[tuple[int, int], bytes]:
     """The hashes of tiles by (level, index); what is missing is absent, or shorter than its place is wide."""
-    wanted = set(places)
-    full = [place for place in wanted if place.width == WIDTH]
-    values = {"levels": [place.level for place in full], "indexes": [place.index for place in full]}
-    rows = await session.execute(_TILES, {"generation": generation} | values) if full else ()
-    found = {(level, index): hashes for level, index, hashes in rows}
-    for place in wanted:
-        if place.width < WIDTH:
-            found[place.level, place.index] = await _partial(session, generation, place)
-    return found
-
-
-async def _partial(session: AsyncSession, generation: int, place: Place) -> bytes:
-    """A partial tile: of the runs' hashes at level 0, of the roots of the tiles below at every other."""
-    first = place.index * WIDTH
-    values = {"generation": generation, "first": first, "end": first + place.width}
-    if place.level == 0:
-        return b"".join((await session.execute(_HASHES, values)).scalars())
-    return b"".join((await session.execute(_ROOTS, values | {"level": place.level - 1})).scalars())
+    wanted = list(places)
+    values = {
+        "generation": generation,
+        "levels": [place.level for place in wanted],
+        "indexes": [place.index for place in wanted],
+        "widths": [place.width for place in wanted],
+    }
+    rows = await session.execute(_TILES, values) if wanted else ()
+    return {(level, index): hashes or b"" for level, index, hashes in rows}
 
 
 async def bodies(session: AsyncSession, generation: int, first: int, end: int) -> list[OpenedBody]:
@@ -191,11 +196,13 @@ async def bodies(session: AsyncSession, generation: int, first: int, end: int) -
     return [OpenedBody(*row) for row in await session.execute(_BODIES, values)]
 
 
-async def place_of(session: AsyncSession, leaf: Leaf) -> tuple[int, int] | None:
-    """Generation and index of a leaf; None before it was put into the log."""
-    values = {"producer": leaf.producer, "epoch": leaf.epoch, "seq": leaf.seq}
-    row = (await session.execute(_PLACE, values)).one_or_none()
-    return (row[0], row[1]) if row else None
+async def placed(session: AsyncSession, event_id: UUID) -> Placed | None:
+    """An event's leaf and where it stands; of one that stands in two epochs the newer."""
+    row = (await session.execute(_PLACED, {"id": event_id})).one_or_none()
+    if row is None:
+        return None
+    leaf, generation, index = row
+    return Placed(leaf, generation, index)
 
 
 async def erasure(session: AsyncSession, leaf: Leaf) -> Erasure | None:
