@@ -23,8 +23,8 @@ CLERK, AUDITOR, APPLICATION = "zhang.li", "shen.cha", "demo-crm"
 FIELDS: Final = ("name", "sex", "birth_date", "identifier_type", "identifier", "phone", "address", "email")
 PATIENCE: Final = 12.0
 """Seconds that the client waits for one answer."""
-REGISTRARS, READERS = 2, 8
-PAUSE: Final = 0.08
+REGISTRARS, READERS = 2, 5
+PAUSE: Final = 0.12
 AFTER_TROUBLE: Final = 0.25
 
 
