@@ -174,5 +174,9 @@ GOOD: Final[Mapping[str, Callable[[Prepared], Good]]] = {
     "show_certificate": _by_id("certificate_id", "certificates"),
     "list_audit_events": _events,
     "open_audit_event": _by_id("event_id", "events"),
+    "prove_audit_event": _by_id("event_id", "events"),
+    "show_tile": lambda _: Good(path={"level": "0", "number": "000"}),
+    "show_entries": lambda _: Good(path={"number": "000"}),
+    "open_bodies": lambda _: Good(path={"number": "000"}),
 }
 """operationId → good values. What is not here needs none."""
