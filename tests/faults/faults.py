@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Final
 
@@ -76,20 +77,28 @@ async def postgres_full(rig: Rig, chance: random.Random) -> None:
     disk, said = rig.injector.disks["postgres"], rig.injector.listen("postgres")
     disk.fill()
     try:
-        await wait_until(lambda: said("No space left on device"), "PostgreSQL without room for a table", 45)
-        await asyncio.sleep(chance.uniform(0.5, 1.5))
+        async with asyncio.timeout(45):
+            while not said("No space left on device"):
+                await asyncio.to_thread(rig.injector.grow_table)
+        await asyncio.sleep(chance.uniform(1.5, 3.0))
     finally:
         disk.free()
 
 
 async def postgres_full_of_its_log(rig: Rig, chance: random.Random) -> None:
-    """PostgreSQL cannot write its log, ends at once, and cannot recover either before there is room."""
+    """PostgreSQL cannot write its log, ends at once, and cannot recover either before there is room.
+
+    Where nobody gets as far as to write to it any more, it has said of something else that there is no room.
+    """
     disk, said = rig.injector.disks["postgres"], rig.injector.listen("postgres")
     disk.fill()
     try:
-        async with asyncio.timeout(45):
-            while not said("PANIC"):
-                await asyncio.to_thread(rig.injector.next_segment)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(15):
+                while not said("PANIC"):
+                    await asyncio.to_thread(rig.injector.next_segment)
+        if not said("PANIC"):
+            await wait_until(lambda: said("No space left on device"), "PostgreSQL without room")
         await asyncio.sleep(chance.uniform(0.5, 1.5))
     finally:
         disk.free()

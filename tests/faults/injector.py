@@ -220,9 +220,20 @@ class Injector:
         )
 
     def next_segment(self) -> None:
-        """Asks PostgreSQL for a new segment of its log, and does not mind when it cannot."""
+        """Fills a segment of PostgreSQL's log and asks for the next one; does not mind when it cannot.
+
+        A segment that nothing was written to is not left, and a few are kept ready: so they are written to.
+        """
         with suppress(LauncherError):
-            self._stack.postgres.psql("SELECT pg_switch_wal();")
+            self._stack.postgres.psql(
+                "SELECT pg_logical_emit_message(false, 'fault', repeat('x', 4000000));\nSELECT pg_switch_wal();"
+            )
+
+    def grow_table(self) -> None:
+        """Asks PostgreSQL to make a table larger, and does not mind when it cannot; nothing of it stays."""
+        rows = "SELECT repeat('x', 1000) FROM generate_series(1, 20000)"
+        with suppress(LauncherError):
+            self._stack.postgres.psql(f"CREATE TABLE larger AS {rows};\nDROP TABLE larger;")
 
     async def restore(self, part: str) -> None:
         """Puts the copy in the place of the database, while the part's processes do not run."""
