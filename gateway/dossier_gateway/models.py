@@ -4,6 +4,7 @@ Of codes, refresh tokens, sessions and client secrets only SHA-256 digests are k
 """
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -17,7 +18,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dossier_common import tables
@@ -68,6 +71,7 @@ class Account(Base):
     clearance: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
 
 class Credential(Base):
@@ -116,6 +120,7 @@ class Assignment(Base):
     role: Mapped[str] = mapped_column(String(64))
     unit: Mapped[UUID] = mapped_column(ForeignKey("units.id"))
     assigned_at: Mapped[datetime]
+    valid_until: Mapped[datetime | None]
 
 
 class Qualification(Base):
@@ -134,7 +139,11 @@ class Qualification(Base):
 
 
 class Client(Base):
-    """A registered application. The parts of Dossier are clients too, but stand in PRODUCER_KEYS_FILE alone."""
+    """A registered application; the parts of Dossier are clients too, but stand in PRODUCER_KEYS_FILE alone.
+
+    It authenticates by a secret, or by a key of `jwks`, or is public. `zones`: from where its tokens are of use; empty
+    is everywhere.
+    """
 
     __tablename__ = "clients"
 
@@ -144,9 +153,13 @@ class Client(Base):
     grant_types: Mapped[list[str]]
     scopes: Mapped[list[str]]
     redirect_uris: Mapped[list[str]]
+    post_logout_redirect_uris: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    jwks: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    zones: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     first_party: Mapped[bool]
     state: Mapped[str] = mapped_column(String(16))
     registered_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
 
 class BrowserSession(Base):
@@ -157,6 +170,7 @@ class BrowserSession(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     digest: Mapped[bytes] = mapped_column(unique=True)
     account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    amr: Mapped[list[str]] = mapped_column(server_default=text("'{pwd}'"))
     signed_in_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     ended_at: Mapped[datetime | None]
