@@ -25,12 +25,15 @@ SELECT l.generation, (SELECT max(size) FROM log_publications p WHERE p.generatio
 FROM logs l WHERE l.generation >= $1 ORDER BY l.generation
 """
 _LEAVES: Final = """
-SELECT r.first_index + (l.seq - r.first_seq) AS index, l.producer, l.epoch, l.seq, l.id, l.leaf, l.type, b.salt, b.body
-FROM log_runs r
-JOIN leaves l ON (l.producer, l.epoch) = (r.producer, r.epoch)
-  AND l.seq >= r.first_seq AND l.seq < r.first_seq + r.count
-JOIN bodies b ON (b.time, b.producer, b.epoch, b.seq) = (l.time, l.producer, l.epoch, l.seq)
-WHERE r.generation = $1 AND r.first_index + r.count > $2 AND r.first_index < $3
+SELECT r.first_index + (l.seq - r.first_seq) AS index, l.*
+FROM log_runs r, LATERAL (
+  SELECT l.producer, l.epoch, l.seq, l.id, l.leaf, l.type, b.salt, b.body
+  FROM leaves l JOIN bodies b ON (b.time, b.producer, b.epoch, b.seq) = (l.time, l.producer, l.epoch, l.seq)
+  WHERE (l.producer, l.epoch) = (r.producer, r.epoch) AND l.seq >= r.first_seq AND l.seq < r.first_seq + r.count
+  OFFSET 0
+) l
+WHERE r.generation = $1 AND r.first_index < $3 AND r.first_index >= (
+  SELECT coalesce(max(first_index), 0) FROM log_runs WHERE generation = $1 AND first_index <= $2)
 ORDER BY index
 """
 _OUTBOX: Final = """
