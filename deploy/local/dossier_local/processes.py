@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -199,6 +199,30 @@ class Nursery:
             self._works = False
             return Process(program, self._state)
         return Process(program, self._state, Adopted(int(answer)))
+
+
+class Orphans:
+    """Children that became this process's when their own parent was killed: nobody else takes note of their end."""
+
+    def __init__(self) -> None:
+        self._ended: set[int] = set()
+
+    def bury(self, known: Collection[int]) -> None:
+        """Takes note of those that had ended at the last call already; `known` have somebody who does."""
+        ended = {pid for pid in _children() if started(pid) is None} - set(known)
+        for pid in ended & self._ended:  # what is waited for elsewhere, as by `subprocess.run`, is gone by now
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._ended = ended
+
+
+def _children() -> list[int]:
+    """Of this process, where the system tells."""
+    try:
+        lists = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    except FileNotFoundError:
+        return []
+    return [int(pid) for each in lists for pid in each.split()]
 
 
 def stop_all(processes: Sequence[Process]) -> None:

@@ -14,11 +14,12 @@ from dossier_cli.accounts import OPERATOR
 from dossier_common.topology import PARTS
 from dossier_local import witness
 from dossier_local.cluster import Cluster
-from dossier_local.processes import Nursery, Process, Program, stop_all
+from dossier_local.processes import Nursery, Orphans, Process, Program, stop_all
 from dossier_local.state import LauncherError
 
 LOOK_EVERY: Final = 0.05
 STREAMS_EVERY: Final = 3.0
+BURY_EVERY: Final = 5.0
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 15.0
 STEADY_AFTER: Final = 30.0
@@ -120,9 +121,13 @@ class Supervisor:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         checks: dict[str, asyncio.Task[bool]] = {}
+        orphans, bury_at = Orphans(), loop.time()
         try:
             while True:
                 self._look(checks, loop.time())
+                if loop.time() >= bury_at:
+                    orphans.bury([member.process.pid for member in self._members.values() if member.process])
+                    bury_at = loop.time() + BURY_EVERY
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             await _cancelled(list(checks.values()))
@@ -131,7 +136,7 @@ class Supervisor:
         for member in self._members.values():
             if member.again_at is not None:
                 if now >= member.again_at:
-                    member.process, member.since, member.again_at = member.spawn(), now, None
+                    self._start_again(member, now)
             elif member.process is not None and (status := member.process.status()) is not None:
                 self._crashed(member, status, now)
             elif not member.ready:
@@ -140,6 +145,15 @@ class Supervisor:
                     checks[member.name] = check
                 elif check.result():
                     self._became_ready(member)
+
+    def _start_again(self, member: Member, now: float) -> None:
+        try:
+            member.process = member.spawn()
+        except OSError as error:  # a full disk takes no log and no number of a process; it will not always be full
+            member.again_at = now + LONGEST_WAIT
+            self._say(f"{member.name} cannot be started ({error.strerror}); it is tried again in {LONGEST_WAIT:g} s")
+        else:
+            member.since, member.again_at = now, None
 
     def _crashed(self, member: Member, status: int, now: float) -> None:
         if now - member.since > STEADY_AFTER:
