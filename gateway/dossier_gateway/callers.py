@@ -18,7 +18,7 @@ from dossier_common.database import Database
 from dossier_common.identity import RoleIn, Subject
 from dossier_common.policy import Policy
 from dossier_common.problems import Unauthenticated
-from dossier_gateway.directory import repository
+from dossier_gateway.directory import client_repository, repository
 from dossier_gateway.tokens import Access, Tokens
 
 FRESH = 1.0
@@ -125,7 +125,7 @@ class Callers:
             if isinstance(key, UUID):
                 standing = await self._account(repository.Reading(session), key)
             else:
-                scopes = await repository.client_scopes(session, key)
+                scopes = await client_repository.scopes_of(session, key)
                 standing = None if scopes is None else Standing(frozenset(scopes))
         before = self._standings.get(key)
         if before is not None and before[0] == standing:

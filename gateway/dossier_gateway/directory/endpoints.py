@@ -5,21 +5,21 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.app import router as make_router
 from dossier_common.database import WRITES, Read, Write, backlog_of
 from dossier_common.ids import new_id
-from dossier_common.paging import Page, Paged
+from dossier_common.paging import Paged
 from dossier_common.policy import Policy
-from dossier_common.problems import Malformed, NotFound
-from dossier_gateway.auth import EITHER, AccountManager, Anyone, ClientManager, Officer, RoleAssigner
+from dossier_common.problems import NotFound
+from dossier_gateway.auth import EITHER, AccountManager, Anyone, Officer, RoleAssigner
 from dossier_gateway.directory import schemas, service
+from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.repository import (
     AccountRow,
     AssignmentRow,
-    ClientRow,
     QualificationRow,
     Reading,
     UnitRow,
@@ -36,7 +36,6 @@ async def _anonymous_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 AnonymousWrite = Annotated[AsyncSession, Depends(_anonymous_session, scope="function")]
 """As Write, for a caller without a name, who can have no Idempotency-Key."""
-ClientId = Annotated[str, Path(max_length=64, pattern=r"^[a-z][a-z0-9-]*$")]
 
 
 def _policy(request: Request) -> Policy:
@@ -65,17 +64,6 @@ def _account(row: AccountRow) -> dict[str, Any]:
     }
 
 
-def _client(row: ClientRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "title": row.title,
-        "grant_types": row.grant_types,
-        "scopes": row.scopes,
-        "redirect_uris": row.redirect_uris,
-        "confidential": row.confidential,
-    }
-
-
 @router.post("/v1/units", status_code=201)
 async def create_unit(body: schemas.NewUnit, request: Request, session: Write, caller: AccountManager) -> schemas.Unit:
     """A unit below another."""
@@ -86,7 +74,7 @@ async def create_unit(body: schemas.NewUnit, request: Request, session: Write, c
 @router.get("/v1/units")
 async def list_units(session: Read, page: Paged, _caller: Anyone) -> schemas.Units:
     """All units, in the order of their making."""
-    rows = await Reading(session).units(page.limit + 1, _after(page))
+    rows = await Reading(session).units(page.limit + 1, after_id(page))
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Units(items=[_unit(row) for row in rows[: page.limit]])
@@ -123,7 +111,7 @@ async def create_account(
 @router.get("/v1/accounts", openapi_extra=EITHER)
 async def list_accounts(session: Read, page: Paged, _caller: Officer) -> schemas.Accounts:
     """All accounts, in the order of their making."""
-    rows = await Reading(session).accounts(page.limit + 1, _after(page))
+    rows = await Reading(session).accounts(page.limit + 1, after_id(page))
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Accounts(items=[schemas.Account(**_account(row)) for row in rows[: page.limit]])
@@ -209,42 +197,6 @@ async def enrol(body: schemas.Enrolment, request: Request, session: AnonymousWri
     return Response(status_code=204)
 
 
-@router.post("/v1/clients", status_code=201)
-async def register_client(
-    body: schemas.NewClient, request: Request, session: Write, caller: ClientManager
-) -> schemas.CreatedClient:
-    """An application, with the scopes that it may ask for. 409 `duty-conflict` as for roles."""
-    row = ClientRow(
-        body.id,
-        body.title,
-        sorted({str(each) for each in body.grant_types}),
-        sorted({str(each) for each in body.scopes}),
-        body.redirect_uris,
-        body.confidential,
-        first_party=False,
-    )
-    secret = await service.register_client(session, _policy(request), row, caller, request.app.state.clock)
-    return schemas.CreatedClient(**_client(row), secret=secret)
-
-
-@router.get("/v1/clients")
-async def list_clients(session: Read, page: Paged, _caller: ClientManager) -> schemas.Clients:
-    """Registered applications, by id."""
-    rows = await Reading(session).clients(page.limit + 1, _after_id(page))
-    if len(rows) > page.limit:
-        page.more(rows[page.limit - 1].id)
-    return schemas.Clients(items=[schemas.Client(**_client(row)) for row in rows[: page.limit]])
-
-
-@router.get("/v1/clients/{client_id}")
-async def show_client(client_id: ClientId, session: Read, _caller: ClientManager) -> schemas.Client:
-    """One application."""
-    row = await Reading(session).client(client_id)
-    if row is None:
-        raise NotFound("There is no such client.")
-    return schemas.Client(**_client(row))
-
-
 @router.get("/v1/me")
 async def show_me(session: Read, caller: Anyone) -> schemas.Me:
     """Who calls, in which units and roles, and what this token may."""
@@ -302,22 +254,6 @@ async def list_conflicts(request: Request, _caller: Anyone) -> schemas.Conflicts
             for each in policy.case_conflicts
         ],
     )
-
-
-def _after_id(page: Page) -> str | None:
-    if page.after is None:
-        return None
-    if len(page.after) != 1:
-        raise Malformed("The cursor is none that was handed out.")
-    return str(page.after[0])[:64]
-
-
-def _after(page: Page) -> UUID | None:
-    key = _after_id(page)
-    try:
-        return UUID(key) if key else None
-    except ValueError as error:
-        raise Malformed("The cursor is none that was handed out.") from error
 
 
 async def _found(session: AsyncSession, account_id: UUID) -> AccountRow:

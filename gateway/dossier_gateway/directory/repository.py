@@ -1,9 +1,7 @@
 """SQL of the directory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, select, text, update
@@ -13,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dossier_gateway.models import (
     Account,
     Assignment,
-    Client,
     EnrolmentCode,
     Qualification,
     Revocation,
@@ -73,19 +70,6 @@ class QualificationRow:
     valid_until: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRow:
-    """A client, without its secret."""
-
-    id: str
-    title: str
-    grant_types: list[str]
-    scopes: list[str]
-    redirect_uris: list[str]
-    confidential: bool
-    first_party: bool
-
-
 _UNIT = (Unit.id, Unit.code, Unit.title_zh, Unit.title_en, Unit.kind, Unit.parent)
 _ACCOUNT = (
     Account.id,
@@ -105,15 +89,6 @@ _QUALIFICATION = (
     Qualification.evidence,
     Qualification.valid_from,
     Qualification.valid_until,
-)
-_CLIENT = (
-    Client.id,
-    Client.title,
-    Client.grant_types,
-    Client.scopes,
-    Client.redirect_uris,
-    Client.secret.is_not(None),
-    Client.first_party,
 )
 
 
@@ -178,23 +153,6 @@ class Reading:
             or_(Qualification.valid_until.is_(None), Qualification.valid_until >= on),
         )
         return frozenset((await self._session.execute(query)).scalars())
-
-    async def clients(self, limit: int, after: str | None) -> list[ClientRow]:
-        """Clients by id."""
-        query = select(*_CLIENT).order_by(Client.id).limit(limit)
-        rows = await self._session.execute(query.where(Client.id > after) if after else query)
-        return [ClientRow(*row) for row in rows]
-
-    async def client(self, client: str) -> ClientRow | None:
-        """One client."""
-        row = (await self._session.execute(select(*_CLIENT).where(Client.id == client))).one_or_none()
-        return ClientRow(*row) if row else None
-
-
-async def client_scopes(session: AsyncSession, client: str) -> Sequence[str] | None:
-    """What an active client may ask for; None when there is none."""
-    query = select(Client.scopes).where(Client.id == client, Client.state == "active")
-    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def revoked(session: AsyncSession, now: datetime) -> frozenset[UUID]:
@@ -316,20 +274,3 @@ async def add_qualification(session: AsyncSession, qualification: QualificationR
             recorded_at=now,
         )
     )
-
-
-async def add_client(session: AsyncSession, client: ClientRow, secret: bytes | None, now: datetime) -> bool:
-    """Keeps a new client; False when its id is taken."""
-    values: dict[str, Any] = {
-        "id": client.id,
-        "title": client.title,
-        "secret": secret,
-        "grant_types": client.grant_types,
-        "scopes": client.scopes,
-        "redirect_uris": client.redirect_uris,
-        "first_party": client.first_party,
-        "state": "active",
-        "registered_at": now,
-    }
-    kept = await session.execute(upsert(Client).values(**values).on_conflict_do_nothing().returning(Client.id))
-    return kept.first() is not None

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from dossier_common.scopes import FOR_PEOPLE
 from dossier_gateway.directory.rules import UnitKind
@@ -161,48 +161,6 @@ class Qualifications(Wire):
     """What was recorded for an account."""
 
     items: list[Qualification]
-
-
-class GrantType(StrEnum):
-    """How a client may obtain tokens."""
-
-    AUTHORIZATION_CODE = "authorization_code"
-    CLIENT_CREDENTIALS = "client_credentials"
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of a grant
-
-
-class NewClient(Wire):
-    """An application to be registered."""
-
-    id: Annotated[str, StringConstraints(min_length=3, max_length=64, pattern=r"^[a-z][a-z0-9-]*$")]
-    title: Words
-    grant_types: Annotated[list[GrantType], Field(min_length=1, max_length=3)]
-    scopes: Annotated[list[PersonScope], Field(max_length=60)]
-    redirect_uris: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=10)] = []
-    confidential: bool = True
-
-
-class Client(Wire):
-    """A registered application."""
-
-    id: str
-    title: str
-    grant_types: list[GrantType]
-    scopes: list[str]
-    redirect_uris: list[str]
-    confidential: bool
-
-
-class CreatedClient(Client):
-    """With its secret, which is shown this once; none for a public client."""
-
-    secret: str | None
-
-
-class Clients(Wire):
-    """A page of clients."""
-
-    items: list[Client]
 
 
 class Held(Wire):

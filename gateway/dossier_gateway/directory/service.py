@@ -12,7 +12,6 @@ from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import (
     AccountCreated,
     ClearanceChanged,
-    ClientRegistered,
     EnrolmentIssued,
     QualificationRecorded,
     RoleAssigned,
@@ -23,20 +22,16 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy, UnknownNameError
 from dossier_common.problems import Conflict, NotFound
-from dossier_common.topology import PARTS
 from dossier_gateway.directory import repository, rules
 from dossier_gateway.directory.repository import (
     AccountRow,
     AssignmentRow,
-    ClientRow,
     QualificationRow,
     Reading,
     UnitRow,
 )
 from dossier_gateway.errors import Taken, UnknownReference
-from dossier_gateway.oauth.clients import CLI, CONSOLE, digest
-
-RESERVED = frozenset({*PARTS, CONSOLE, CLI})
+from dossier_gateway.oauth.clients import digest
 
 
 async def create_unit(session: AsyncSession, unit: UnitRow, *, by: Subject | None, clock: Clock) -> UnitRow:
@@ -212,39 +207,6 @@ def _until(valid_from: date, valid_until: date | None) -> date | None:
     if valid_until is not None and valid_until < valid_from:
         raise UnknownReference("valid_until", "A term ends after it began.")
     return valid_until
-
-
-async def register_client(
-    session: AsyncSession, policy: Policy, client: ClientRow, by: Subject, clock: Clock
-) -> str | None:
-    """Registers an application; its secret, if it is confidential.
-
-    Raises Taken, DutyConflict, UnknownReference.
-    """
-    rules.ensure_no_scope_conflict(policy, client.scopes)
-    _check_client(client)
-    secret = secrets.token_urlsafe(32) if client.confidential else None
-    now = clock.now()
-    kept = client.id not in RESERVED
-    if not kept or not await repository.add_client(session, client, digest(secret) if secret else None, now):
-        raise Taken("A client has this id.")
-    registered = ClientRegistered(client_id=client.id, scopes=tuple(client.scopes))
-    await outbox.add(session, registered, by=by, at=now)
-    return secret
-
-
-def _check_client(client: ClientRow) -> None:
-    grants = set(client.grant_types)
-    if "client_credentials" in grants and not client.confidential:
-        raise UnknownReference("grant_types", "Only a confidential client acts for itself.")
-    if "refresh_token" in grants and "authorization_code" not in grants:
-        raise UnknownReference("grant_types", "Refresh tokens come with authorization codes.")
-    if ("authorization_code" in grants) != bool(client.redirect_uris):
-        raise UnknownReference("redirect_uris", "Redirects and authorization codes belong together.")
-    for place, uri in enumerate(client.redirect_uris):
-        fault = rules.redirect_fault(uri)
-        if fault:
-            raise UnknownReference(f"redirect_uris/{place}", f"A redirect {fault}.")
 
 
 def new_account(username: str, display_name: str, unit: UUID, person: UUID | None) -> AccountRow:
