@@ -39,6 +39,47 @@ class AccountEnrolled(Event):
     person: UUID
 
 
+class AccountMoved(Event):
+    """The account has another home unit: its person was transferred, or the unit was corrected."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.moved"
+
+    account: UUID
+    person: UUID
+    unit_from: UUID
+    unit_to: UUID
+
+
+class AccountDisabled(Event):
+    """The account may do nothing any more; `reason` is one of a closed list."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.disabled"
+
+    account: UUID
+    person: UUID
+    reason: str
+
+
+class PersonOffboarded(Event):
+    """A person left, or moved to another unit, with all of his accounts (A4.38, A2.6).
+
+    It comes after the events of what ended with it: accounts, roles, clearance, sessions, tokens. `kind` is `leaving`
+    or `transfer`; `units_left` are those in which he worked or held a role. Why he left stays in the directory.
+    """
+
+    TYPE: ClassVar[str] = "gateway.v1.person.offboarded"
+
+    offboarding: UUID
+    kind: str
+    person: UUID
+    accounts: tuple[UUID, ...]
+    units_left: tuple[UUID, ...]
+    unit_to: UUID | None = None
+    successor_account: UUID
+    successor_person: UUID
+    successor_clearance: str
+
+
 class EnrolmentIssued(Event):
     """A one-time code for setting a password was given out; the one before it is void."""
 
