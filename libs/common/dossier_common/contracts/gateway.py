@@ -1,6 +1,6 @@
 """Events of the gateway: directory, sign-ins, tokens, refusals at the edge."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -19,6 +19,24 @@ class UnitCreated(Event):
     code: str
 
 
+class UnitChanged(Event):
+    """A unit has another title."""
+
+    TYPE: ClassVar[str] = "gateway.v1.unit.changed"
+
+    unit: UUID
+
+
+class UnitMoved(Event):
+    """A unit stands under another, with all that is below it."""
+
+    TYPE: ClassVar[str] = "gateway.v1.unit.moved"
+
+    unit: UUID
+    parent_from: UUID
+    parent_to: UUID
+
+
 class AccountCreated(Event):
     """An account of one person, in its home unit."""
 
@@ -28,6 +46,28 @@ class AccountCreated(Event):
     person: UUID
     unit: UUID
     clearance: str
+
+
+class AccountChanged(Event):
+    """Which fields of an account are others now; of the home unit also before and after, of a name never."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.changed"
+
+    account: UUID
+    person: UUID
+    changed: tuple[str, ...]
+    unit_from: UUID
+    unit_to: UUID
+
+
+class AccountEnabled(Event):
+    """A disabled account may be signed in to again; what it had open stays ended."""
+
+    TYPE: ClassVar[str] = "gateway.v1.account.enabled"
+
+    account: UUID
+    person: UUID
+    state: str
 
 
 class AccountEnrolled(Event):
@@ -110,7 +150,7 @@ class ClearanceChanged(Event):
 
 
 class RoleAssigned(Event):
-    """A role in a unit (A4.34)."""
+    """A role in a unit (A4.34); with `valid_until` it counts no longer from then on."""
 
     TYPE: ClassVar[str] = "gateway.v1.role.assigned"
 
@@ -119,10 +159,11 @@ class RoleAssigned(Event):
     person: UUID
     role: str
     unit: UUID
+    valid_until: datetime | None = None
 
 
 class RoleRevoked(Event):
-    """The end of a role assignment."""
+    """The end of a role assignment; without an actor its term was over."""
 
     TYPE: ClassVar[str] = "gateway.v1.role.revoked"
 
@@ -141,7 +182,64 @@ class QualificationRecorded(Event):
     account: UUID
     person: UUID
     qualification: str
+    valid_from: date | None = None
     valid_until: date | None = None
+    record: UUID | None = None
+
+
+class QualificationWithdrawn(Event):
+    """What was recorded of a person counts no more."""
+
+    TYPE: ClassVar[str] = "gateway.v1.qualification.withdrawn"
+
+    account: UUID
+    person: UUID
+    qualification: str
+    record: UUID
+    reason: str
+
+
+class PartnerRegistered(Event):
+    """Another company, to which information may be handed (B3.5)."""
+
+    TYPE: ClassVar[str] = "gateway.v1.partner.registered"
+
+    partner: UUID
+    state: str
+
+
+class PartnerChanged(Event):
+    """Which fields of a partner are others now; of its state also before and after."""
+
+    TYPE: ClassVar[str] = "gateway.v1.partner.changed"
+
+    partner: UUID
+    changed: tuple[str, ...]
+    state_from: str
+    state_to: str
+
+
+class PartnerQualified(Event):
+    """A partner signed an agreement, or was assessed; with the term."""
+
+    TYPE: ClassVar[str] = "gateway.v1.partner.qualified"
+
+    partner: UUID
+    record: UUID
+    qualification: str
+    valid_from: date
+    valid_until: date | None = None
+
+
+class PartnerQualificationWithdrawn(Event):
+    """An agreement or an assessment of a partner counts no more."""
+
+    TYPE: ClassVar[str] = "gateway.v1.partner.qualification-withdrawn"
+
+    partner: UUID
+    record: UUID
+    qualification: str
+    reason: str
 
 
 class ClientRegistered(Event):
@@ -151,6 +249,85 @@ class ClientRegistered(Event):
 
     client_id: str
     scopes: tuple[str, ...]
+
+
+class ClientChanged(Event):
+    """Which fields of an application are others now; of its scopes also before and after."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.changed"
+
+    client_id: str
+    changed: tuple[str, ...]
+    scopes_from: tuple[str, ...]
+    scopes_to: tuple[str, ...]
+
+
+class ClientSecretIssued(Event):
+    """An application got another secret; the one before holds until then."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.secret-issued"
+
+    client_id: str
+    former_until: datetime
+
+
+class ClientSecretEnded(Event):
+    """The secret before the present one holds no more."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.secret-ended"
+
+    client_id: str
+
+
+class ClientDisabled(Event):
+    """An application gets no token any more, and those that it has are refused."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.disabled"
+
+    client_id: str
+    reason: str
+
+
+class ClientEnabled(Event):
+    """A disabled application may ask for tokens again."""
+
+    TYPE: ClassVar[str] = "gateway.v1.client.enabled"
+
+    client_id: str
+
+
+class AuthorisationRequested(Event):
+    """An administrator asks to be allowed a maintenance operation."""
+
+    TYPE: ClassVar[str] = "gateway.v1.authorisation.requested"
+
+    authorisation: UUID
+    operation: str
+    object: str | None = None
+
+
+class AuthorisationDecided(Event):
+    """Another person has allowed a maintenance operation, or has not."""
+
+    TYPE: ClassVar[str] = "gateway.v1.authorisation.decided"
+
+    authorisation: UUID
+    operation: str
+    object: str | None = None
+    requester_account: UUID
+    requester_person: UUID
+    verdict: str
+    valid_until: datetime | None = None
+
+
+class AuthorisationUsed(Event):
+    """A maintenance operation was done, in the same transaction."""
+
+    TYPE: ClassVar[str] = "gateway.v1.authorisation.used"
+
+    authorisation: UUID
+    operation: str
+    object: str | None = None
 
 
 class SignedIn(Event):

@@ -53,7 +53,7 @@ APART_IN_A_CASE: tuple[tuple[Scope, Scope], ...] = (
 ITEM_LISTS = (
     "clauses", "levels", "customer_types", "customer_classes", "importances", "columns", "fields", "forms",
     "classification", "suspicion", "purposes", "flows", "roles", "conflicts", "case_conflicts", "qualifications",
-    "retention", "duties", "detection", "incidents",
+    "maintenance", "retention", "duties", "detection", "incidents",
 )  # fmt: skip
 
 
@@ -64,8 +64,10 @@ def findings(policy: Policy) -> Iterator[Finding]:
     yield from _spreadsheets(policy)
     yield from _scopes(policy)
     yield from _flows(policy)
+    yield from _emergency(policy)
     yield from _retention(policy)
     yield from _duties(policy)
+    yield from _maintenance(policy)
     yield from _clauses(policy)
     if not any(_duplicates(policy)):
         yield from _gaps(policy)
@@ -122,6 +124,10 @@ def _references(policy: Policy) -> Iterator[Finding]:
         yield from known.missing("level", access.level, ("access", at, "level"))
     for at, flow in enumerate(policy.flows):
         yield from _flow_references(known, flow, ("flows", at))
+    if policy.emergency is not None:
+        yield from known.missing("level", policy.emergency.levels, ("emergency", "levels"))
+        for number, office in enumerate(policy.emergency.tell):
+            yield from known.missing("role", office.role, ("emergency", "tell", number, "role"))
     for at, duty in enumerate(policy.duties):
         yield from known.missing("role", duty.assignee, ("duties", at, "assignee"))
     for at, incident in enumerate(policy.incidents):
@@ -228,6 +234,13 @@ def _flows(policy: Policy) -> Iterator[Finding]:
             yield ("flows", at, "when"), f"as specific as the flow {one.id!r}, and both match the same case"
 
 
+def _emergency(policy: Policy) -> Iterator[Finding]:
+    reviewers = {role.id for role in policy.roles if Scope.EMERGENCY_REVIEW in role.scopes}
+    for number, office in enumerate(policy.emergency.tell if policy.emergency else ()):
+        if office.role in {role.id for role in policy.roles} - reviewers:
+            yield ("emergency", "tell", number, "role"), f"the role {office.role!r} lacks 'emergency:review'"
+
+
 def _retention(policy: Policy) -> Iterator[Finding]:
     actions = {flow.id: flow.when.action for flow in policy.flows}
     executors = {role.id for role in policy.roles if Scope.DISPOSALS_EXECUTE in role.scopes}
@@ -253,6 +266,16 @@ def _duties(policy: Policy) -> Iterator[Finding]:
     for at, duty in enumerate(policy.duties):
         if duty.assignee in idle:
             yield ("duties", at, "assignee"), f"the role {duty.assignee!r} lacks 'duties:work'"
+
+
+def _maintenance(policy: Policy) -> Iterator[Finding]:
+    held = {scope for role in policy.roles for scope in role.scopes}
+    operations = [rule.operation for rule in policy.maintenance]
+    for at, rule in enumerate(policy.maintenance):
+        if operations.index(rule.operation) != at:
+            yield ("maintenance", at, "operation"), f"a rule is for {rule.operation.value!r} already"
+        if rule.authorised_by not in held:
+            yield ("maintenance", at, "authorised_by"), f"no role holds {rule.authorised_by.value!r}"
 
 
 def _clauses(policy: Policy) -> Iterator[Finding]:

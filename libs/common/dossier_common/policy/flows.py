@@ -1,9 +1,9 @@
-"""The way a request goes: the cases that a flow is for, its stages, and the grant at its end."""
+"""The way a request goes: the cases that a flow is for, its stages, and the grant at its end; and the way round it."""
 
 from typing import Literal, Self
 
 from pydantic import Field as Constrained
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from dossier_common.policy.period import Period
 from dossier_common.policy.vocabulary import (
@@ -163,3 +163,25 @@ class Flow(Item):
     recipient: RecipientTerms = RecipientTerms()
     grant: GrantTerms = GrantTerms()
     stages: tuple[Stage, ...] = Constrained(min_length=1)
+
+
+class EmergencyRule(Item):
+    """Access at once, by somebody who is qualified and cleared: it stands for need to know and approval, no more.
+
+    `term` and `uses` are limits that nobody extends. `tell` are the offices whose holders are told and review it within
+    `review_within`. A pack without this section has no emergency access.
+    """
+
+    levels: Ids = Constrained(min_length=1)
+    actions: tuple[Literal[Action.VIEW], ...] = Constrained(default=(Action.VIEW,), min_length=1)
+    term: Period
+    uses: PositiveInt
+    tell: tuple[Approver, ...] = Constrained(min_length=1)
+    review_within: Period
+
+    @field_validator("term", "review_within")
+    @classmethod
+    def _lasts(cls, value: Period) -> Period:
+        if value.is_zero:
+            raise ValueError("lasts longer than nothing")
+        return value

@@ -10,7 +10,7 @@ import rfc8785
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 from pydantic import Field as Constrained
 
-from dossier_common.policy.flows import Flow
+from dossier_common.policy.flows import EmergencyRule, Flow
 from dossier_common.policy.sections import (
     CaseConflict,
     Classification,
@@ -28,6 +28,7 @@ from dossier_common.policy.sections import (
     IncidentRule,
     Level,
     LevelAccess,
+    MaintenanceRule,
     PasswordRules,
     Purpose,
     Qualification,
@@ -99,10 +100,12 @@ class Policy(Item):
     purposes: tuple[Purpose, ...] = Constrained(min_length=1)
     access: tuple[LevelAccess, ...] = Constrained(min_length=1)
     flows: tuple[Flow, ...] = ()
+    emergency: EmergencyRule | None = None
     roles: tuple[Role, ...] = Constrained(min_length=1)
     conflicts: tuple[Conflict, ...] = Constrained(min_length=1)
     case_conflicts: tuple[CaseConflict, ...] = Constrained(min_length=1)
     qualifications: tuple[Qualification, ...] = ()
+    maintenance: tuple[MaintenanceRule, ...] = ()
     passwords: PasswordRules
     retention: tuple[RetentionRule, ...] = ()
     duties: tuple[Duty, ...] = ()
@@ -155,6 +158,7 @@ class Policy(Item):
                 scope: tuple(item for item in self.qualifications if scope in expand(item.required_for))
                 for scope in Scope
             },
+            "maintenance": {rule.operation: rule for rule in self.maintenance},
             "forms": {(form.customer, name): form for form in self.forms for name in form.classes},
             "conflicts": {
                 conflict.id: (conflict, [expand(patterns) for patterns in conflict.between])
@@ -216,6 +220,11 @@ class Policy(Item):
     def retention_rule(self, rule_id: str) -> RetentionRule:
         """The retention rule of this id."""
         return self._find("retention", rule_id, RetentionRule)
+
+    def maintenance_for(self, operation: str) -> MaintenanceRule | None:
+        """The rule for an administrator's operation, None where it needs no authorisation."""
+        found: MaintenanceRule | None = self._tables["maintenance"].get(operation)
+        return found
 
     # ---- decisions
 

@@ -21,6 +21,7 @@ from dossier_common.policy.vocabulary import (
     Item,
     Kinds,
     Mask,
+    Operation,
     Relation,
     Representation,
     ScopePattern,
@@ -226,6 +227,23 @@ class Qualification(Item):
     title: Title
     term: Period | None = None
     required_for: tuple[ScopePattern, ...] = Constrained(min_length=1)
+
+
+class MaintenanceRule(Item):
+    """An administrator's operation that another person, with a scope, authorises first; once, and for so long."""
+
+    id: Id
+    title: Title
+    operation: Operation
+    authorised_by: Scope = Scope.ROLES_ASSIGN
+    valid: Period
+
+    @field_validator("valid")
+    @classmethod
+    def _lasts(cls, value: Period) -> Period:
+        if value.is_zero:
+            raise ValueError("an authorisation lasts longer than nothing")
+        return value
 
 
 class PasswordRules(Item):

@@ -214,6 +214,22 @@ class DutyScope(StrEnum):
     PROJECT = "project"
 
 
+class Operation(StrEnum):
+    """A maintenance operation of an administrator, for which a policy may want an authorisation."""
+
+    ACCOUNTS_CREATE = "accounts.create"
+    ACCOUNTS_DISABLE = "accounts.disable"
+    ACCOUNTS_ENABLE = "accounts.enable"
+    ACCOUNTS_OFFBOARD = "accounts.offboard"
+    ENROLMENTS_ISSUE = "enrolments.issue"
+    SESSIONS_END = "sessions.end"
+    SECOND_FACTOR_RESET = "second_factor.reset"
+    CLIENTS_REGISTER = "clients.register"
+    CLIENTS_CHANGE = "clients.change"
+    CLIENTS_ENABLE = "clients.enable"
+    UNITS_CHANGE = "units.change"
+
+
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$", max_length=64)]
 """The name of an item: lower case, words joined by ``-`` or ``_``."""
 
