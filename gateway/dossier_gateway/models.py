@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -55,6 +56,7 @@ class Unit(Base):
     kind: Mapped[str] = mapped_column(String(16))
     parent: Mapped[UUID | None] = mapped_column(ForeignKey("units.id"), index=True)
     created_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
 
 class Account(Base):
@@ -75,7 +77,10 @@ class Account(Base):
 
 
 class Credential(Base):
-    """The password of an account (Argon2id), and how many attempts failed since the last that did not."""
+    """The password of an account (Argon2id), and how many attempts failed since the last that did not.
+
+    `must_change`: whatever its age, the next sign-in asks for another one (A6.3.2: changed at once when suspected).
+    """
 
     __tablename__ = "credentials"
 
@@ -84,6 +89,7 @@ class Credential(Base):
     changed_at: Mapped[datetime]
     failures: Mapped[int]
     locked_until: Mapped[datetime | None]
+    must_change: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class FormerPassword(Base):
@@ -95,6 +101,44 @@ class FormerPassword(Base):
     account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
     hash: Mapped[str]
     replaced_at: Mapped[datetime]
+
+
+class SecondFactor(Base):
+    """The secret of an account's one-time codes, sealed and bound to the account; `step` is the last that was used."""
+
+    __tablename__ = "second_factors"
+
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    secret: Mapped[bytes]
+    step: Mapped[int] = mapped_column(BigInteger)
+    enrolled_at: Mapped[datetime]
+
+
+class RecoveryCode(Base):
+    """A code that stands in once for a one-time code; of its 128 random bits the SHA-256 digest is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    used_at: Mapped[datetime | None]
+
+
+class SignInStep(Base):
+    """Somebody between his password and his session: bound to one browser, for minutes, and gone with the session.
+
+    `amr` is what he has proved so far, `secret` the sealed one that he is enrolling. With `session`, it is no sign-in,
+    but an enrolment by someone who is signed in.
+    """
+
+    __tablename__ = "sign_in_steps"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    amr: Mapped[list[str]]
+    secret: Mapped[bytes | None]
+    session: Mapped[UUID | None] = mapped_column(ForeignKey("browser_sessions.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class EnrolmentCode(Base):
@@ -136,13 +180,76 @@ class Qualification(Base):
     valid_from: Mapped[date]
     valid_until: Mapped[date | None]
     recorded_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_for: Mapped[str | None] = mapped_column(String(32))
+
+
+class Partner(Base):
+    """Another company, to which information may be handed; ended, to which it may not any more."""
+
+    __tablename__ = "partners"
+    __table_args__ = (CheckConstraint("state IN ('active', 'ended')", name="state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(200))
+    registration: Mapped[str | None] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+
+class PartnerQualification(Base):
+    """An agreement that a partner signed, or an assessment of it, with its term."""
+
+    __tablename__ = "partner_qualifications"
+    __table_args__ = (CheckConstraint("qualification IN ('agreement', 'assessment')", name="qualification"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    partner: Mapped[UUID] = mapped_column(ForeignKey("partners.id"), index=True)
+    qualification: Mapped[str] = mapped_column(String(16))
+    evidence: Mapped[str] = mapped_column(String(500))
+    valid_from: Mapped[date]
+    valid_until: Mapped[date | None]
+    recorded_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_for: Mapped[str | None] = mapped_column(String(32))
+
+
+class Authorisation(Base):
+    """What an administrator asked to be allowed, and whether another person allowed it; of use once.
+
+    `reason` and `comment` are sealed. That nobody decides for himself is a constraint too (invariant 4).
+    """
+
+    __tablename__ = "authorisations"
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'approved', 'refused')", name="state"),
+        CheckConstraint("decider_person <> requester_person", name="persons"),
+        CheckConstraint("(state = 'pending') = (decider_person IS NULL)", name="decided"),
+        CheckConstraint("used_at IS NULL OR state = 'approved'", name="used"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    operation: Mapped[str] = mapped_column(String(32))
+    object: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[bytes]
+    requester_account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    requester_person: Mapped[UUID]
+    requested_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(16))
+    decider_account: Mapped[UUID | None]
+    decider_person: Mapped[UUID | None]
+    comment: Mapped[bytes | None]
+    decided_at: Mapped[datetime | None]
+    valid_until: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
 
 
 class Client(Base):
     """A registered application; the parts of Dossier are clients too, but stand in PRODUCER_KEYS_FILE alone.
 
     It authenticates by a secret, or by a key of `jwks`, or is public. `zones`: from where its tokens are of use; empty
-    is everywhere.
+    is everywhere. The secret before the present one holds until `former_until`. `last_used_at`: to the minute.
     """
 
     __tablename__ = "clients"
@@ -156,6 +263,9 @@ class Client(Base):
     post_logout_redirect_uris: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     jwks: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     zones: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    former_secret: Mapped[bytes | None]
+    former_until: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     first_party: Mapped[bool]
     state: Mapped[str] = mapped_column(String(16))
     registered_at: Mapped[datetime]
@@ -163,7 +273,10 @@ class Client(Base):
 
 
 class BrowserSession(Base):
-    """A person who signed in with a browser."""
+    """A person who signed in with a browser, from an address in `zone`.
+
+    `last_seen_at` is of the minute, and moves when a code or a token is asked for; left alone, it ends at `idle_ends_at`.
+    """
 
     __tablename__ = "browser_sessions"
 
@@ -171,7 +284,10 @@ class BrowserSession(Base):
     digest: Mapped[bytes] = mapped_column(unique=True)
     account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
     amr: Mapped[list[str]] = mapped_column(server_default=text("'{pwd}'"))
+    zone: Mapped[str] = mapped_column(String(64))
     signed_in_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    idle_ends_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     ended_at: Mapped[datetime | None]
 
@@ -226,6 +342,29 @@ class ClientAssertion(Base):
     client: Mapped[str] = mapped_column(String(64), primary_key=True)
     jti: Mapped[str] = mapped_column(String(200), primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Offboarding(Base):
+    """A person left, or moved to another unit: one act over all of his accounts, and who goes on with his work."""
+
+    __tablename__ = "offboardings"
+    __table_args__ = (
+        CheckConstraint("kind IN ('leaving', 'transfer')", name="kind"),
+        CheckConstraint("successor_person <> person", name="successor"),
+        CheckConstraint("(kind = 'transfer') = (unit_to IS NOT NULL)", name="unit_to"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    person: Mapped[UUID] = mapped_column(index=True)
+    accounts: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    units_left: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    unit_to: Mapped[UUID | None] = mapped_column(ForeignKey("units.id"))
+    successor_account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    successor_person: Mapped[UUID] = mapped_column(index=True)
+    by_account: Mapped[UUID | None]
+    at: Mapped[datetime]
 
 
 tables.attach(Base.metadata)

@@ -8,7 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-KEPT = ("units", "accounts", "qualifications", "clients")
+KEPT = ("units", "accounts", "qualifications", "clients", "partners", "partner_qualifications", "authorisations")
 """Nothing of these is ever deleted: events and other parts name it."""
 
 
@@ -17,5 +17,5 @@ def upgrade() -> None:
     migrations.create_tables(Base.metadata, "gateway")
     for table in KEPT:
         migrations.revoke(table, "DELETE", "gateway")
-    migrations.revoke("units", "UPDATE", "gateway")
     migrations.revoke("assignments", "UPDATE", "gateway")
+    migrations.revoke("offboardings", "UPDATE, DELETE", "gateway")
