@@ -2,9 +2,12 @@
 
 Problem
 ├── Forbidden 403
-│   └── SelfManagement       nobody manages his own accounts
+│   ├── SelfManagement       nobody manages his own accounts
+│   ├── SelfApproval         who asks does not decide
+│   └── AuthorisationRequired  the policy wants another person's word first
 ├── Conflict 409
 │   ├── DutyConflict         names both sides (三员分立)
+│   ├── LastOfficer          an office of the three would have nobody
 │   └── Taken
 └── Invalid 422
     ├── UnknownReference
@@ -12,6 +15,7 @@ Problem
 """
 
 from dossier_common.policy import Conflict as Duties
+from dossier_common.policy import MaintenanceRule
 from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, Words
 
 
@@ -20,6 +24,29 @@ class SelfManagement(Forbidden):
 
     slug = "same-person"
     words = Words("不得管理本人账号", "Nobody manages his own accounts")
+
+
+class SelfApproval(Forbidden):
+    """Who asks for an authorisation does not decide it, by whichever of his accounts (invariant 4)."""
+
+    slug = "self-approval"
+    words = Words("不得审批本人的申请", "Nobody decides what he asked for himself")
+
+
+class AuthorisationRequired(Forbidden):
+    """The policy wants another person to authorise this operation first; the detail says what is missing."""
+
+    slug = "authorisation-required"
+    words = Words("该操作需事先授权", "This operation needs an authorisation")
+
+    def __init__(self, rule: MaintenanceRule, detail: str) -> None:
+        super().__init__(
+            detail,
+            operation=rule.operation.value,
+            rule={"id": rule.id, "title": rule.title.model_dump()},
+            authorised_by=rule.authorised_by.value,
+            ask="POST /v1/authorisations",
+        )
 
 
 class DutyConflict(Conflict):
@@ -38,6 +65,16 @@ class DutyConflict(Conflict):
             held=held,
             wanted=wanted,
         )
+
+
+class LastOfficer(Conflict):
+    """Nobody else holds an office of the three: without a holder, another could never be appointed (A1.5)."""
+
+    slug = "last-officer"
+    words = Words("该安全岗位将无人任职", "An office would have nobody")
+
+    def __init__(self, roles: list[str]) -> None:
+        super().__init__("Appoint another person first.", roles=roles)
 
 
 class Taken(Conflict):

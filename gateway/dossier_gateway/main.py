@@ -14,7 +14,7 @@ from dossier_common.serve import serve
 from dossier_common.settings import load
 from dossier_gateway.callers import Callers
 from dossier_gateway.console import documents, pages
-from dossier_gateway.directory import client_endpoints
+from dossier_gateway.directory import client_endpoints, offboarding_endpoints
 from dossier_gateway.directory import endpoints as directory
 from dossier_gateway.oauth import endpoints as oauth
 from dossier_gateway.oauth.server import Server
@@ -49,7 +49,14 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
     return create_app(
         "gateway",
         settings,
-        routers=[directory.router, client_endpoints.router, oauth.router, pages.router, documents.router],
+        routers=[
+            directory.router,
+            client_endpoints.router,
+            offboarding_endpoints.router,
+            oauth.router,
+            pages.router,
+            documents.router,
+        ],
         refused=AccessRefused,
         lifespan=_lifespan,
         clock=clock,

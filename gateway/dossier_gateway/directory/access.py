@@ -1,0 +1,76 @@
+"""Ends what is out in the name of accounts: sessions with browsers, tokens, codes; felt within two seconds."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_common import outbox
+from dossier_common.contracts.gateway import TokensRevoked
+from dossier_common.identity import Subject
+from dossier_gateway.models import AuthorizationCode, BrowserSession, EnrolmentCode, RefreshToken, Revocation
+from dossier_gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long an access token lives, and a family of tokens at most."""
+
+    access: timedelta
+    family: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        access = timedelta(minutes=settings.access_token_minutes)
+        return cls(access, timedelta(days=settings.refresh_days) + access)
+
+
+async def end_access(
+    session: AsyncSession, accounts: Collection[UUID], reason: str, *, by: Subject | None, now: datetime, terms: Terms
+) -> None:
+    """No session, code or token of these accounts holds any more; one event for each family of tokens.
+
+    Whoever disables an account, or moves its person, calls it in the same transaction.
+    """
+    await session.execute(
+        update(BrowserSession)
+        .where(BrowserSession.account.in_(accounts), BrowserSession.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+    await session.execute(
+        update(EnrolmentCode)
+        .where(EnrolmentCode.account.in_(accounts), EnrolmentCode.used_at.is_(None))
+        .values(used_at=now)
+    )
+    families = await _live_families(session, accounts, now - terms.access)
+    if families:
+        rows = [{"id": family, "until": now + terms.family} for family, _, _ in families]
+        await session.execute(upsert(Revocation).on_conflict_do_nothing(), rows)
+    revoked = [
+        TokensRevoked(family=family, client_id=client, account=account, reason=reason)
+        for family, client, account in families
+    ]
+    await outbox.add_all(session, revoked, by=by, at=now)
+
+
+async def _live_families(
+    session: AsyncSession, accounts: Collection[UUID], since: datetime
+) -> Sequence[tuple[UUID, str, UUID]]:
+    """Families of which a token may be out: each began with a code, and lives as long as its refresh tokens."""
+    revoked = select(Revocation.id)
+    by_code = select(AuthorizationCode.family, AuthorizationCode.client, AuthorizationCode.account).where(
+        AuthorizationCode.account.in_(accounts),
+        AuthorizationCode.expires_at > since,
+        AuthorizationCode.family.not_in(revoked),
+    )
+    by_refresh = select(RefreshToken.family, RefreshToken.client, RefreshToken.account).where(
+        RefreshToken.account.in_(accounts), RefreshToken.expires_at > since, RefreshToken.family.not_in(revoked)
+    )
+    found = await session.execute(by_code.union(by_refresh))
+    return [(row[0], row[1], row[2]) for row in found]
