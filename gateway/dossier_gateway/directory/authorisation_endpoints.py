@@ -1,0 +1,150 @@
+"""Maintenance authorisations over HTTP."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query, Request
+from pydantic import StringConstraints
+
+from dossier_common.app import router as make_router
+from dossier_common.database import Read, Write
+from dossier_common.paging import Paged
+from dossier_common.policy import Operation
+from dossier_common.texts import SealedTexts
+from dossier_gateway.auth import Anyone
+from dossier_gateway.directory import authorisation_repository, authorisations
+from dossier_gateway.directory.authorisation_repository import AuthorisationRow
+from dossier_gateway.directory.paging import after_id
+from dossier_gateway.directory.schemas import Wire
+
+router = make_router(tags=["directory"])
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+
+
+class State(StrEnum):
+    """`approved` until it is used or its term is over; both are told apart from it by their fields."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+class Verdict(StrEnum):
+    """What another person says."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class NewAuthorisation(Wire):
+    """What is to be done to what, and why.
+
+    `object` is the account, application or unit; for a new application its id, for a new unit the one above it, for a
+    new account nothing.
+    """
+
+    operation: Operation
+    object: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    reason: Reason
+
+
+class NewDecision(Wire):
+    """What another person says to it, and why."""
+
+    verdict: Verdict
+    comment: Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)] = ""
+
+
+class Authorisation(Wire):
+    """Of use for its requester until `valid_until`, once."""
+
+    id: UUID
+    operation: Operation
+    object: str | None
+    reason: str
+    requester_account: UUID
+    requester_person: UUID
+    requested_at: datetime
+    state: State
+    decider_account: UUID | None
+    decider_person: UUID | None
+    comment: str | None
+    decided_at: datetime | None
+    valid_until: datetime | None
+    used_at: datetime | None
+
+
+class Authorisations(Wire):
+    """A page of authorisations."""
+
+    items: list[Authorisation]
+
+
+def _texts(request: Request) -> SealedTexts:
+    return SealedTexts(request.app.state.signing_key.derive("gateway-texts"))
+
+
+def _authorisation(row: AuthorisationRow, texts: SealedTexts) -> Authorisation:
+    told: dict[str, Any] = {name: getattr(row, name) for name in Authorisation.model_fields}
+    comment = texts.open(row.comment) if row.comment is not None else None
+    return Authorisation(**told | {"reason": texts.open(row.reason), "comment": comment})
+
+
+@router.post("/v1/authorisations", status_code=201)
+async def request_authorisation(
+    body: NewAuthorisation, request: Request, session: Write, caller: Anyone
+) -> Authorisation:
+    """Asks for leave to do a maintenance operation oneself; the scope of that operation is needed."""
+    texts = _texts(request)
+    row = await authorisations.request(
+        session,
+        request.app.state.policy,
+        texts,
+        operation=body.operation,
+        object_=body.object,
+        reason=body.reason,
+        by=caller,
+        clock=request.app.state.clock,
+    )
+    return _authorisation(row, texts)
+
+
+@router.get("/v1/authorisations")
+async def list_authorisations(
+    request: Request, session: Read, page: Paged, caller: Anyone, state: Annotated[State | None, Query()] = None
+) -> Authorisations:
+    """What the caller asked for, and what he may decide; the latest first."""
+    seen = authorisations.seen_by(request.app.state.policy, caller)
+    rows = await authorisation_repository.listed(session, seen, page.limit + 1, after_id(page), state)
+    if len(rows) > page.limit:
+        page.more(str(rows[page.limit - 1].id))
+    texts = _texts(request)
+    return Authorisations(items=[_authorisation(row, texts) for row in rows[: page.limit]])
+
+
+@router.get("/v1/authorisations/{authorisation_id}")
+async def show_authorisation(authorisation_id: UUID, request: Request, session: Read, caller: Anyone) -> Authorisation:
+    """One that the caller asked for or may decide."""
+    row = await authorisations.show(session, request.app.state.policy, authorisation_id, caller)
+    return _authorisation(row, _texts(request))
+
+
+@router.post("/v1/authorisations/{authorisation_id}/decision")
+async def decide_authorisation(
+    authorisation_id: UUID, body: NewDecision, request: Request, session: Write, caller: Anyone
+) -> Authorisation:
+    """Allows it or not: another person, with the scope that the policy names for the operation."""
+    texts = _texts(request)
+    row = await authorisations.decide(
+        session,
+        request.app.state.policy,
+        texts,
+        authorisation_id,
+        approve=body.verdict is Verdict.APPROVE,
+        comment=body.comment,
+        by=caller,
+        clock=request.app.state.clock,
+    )
+    return _authorisation(row, texts)
