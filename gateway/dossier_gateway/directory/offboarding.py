@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
 from dossier_common.contracts.gateway import (
+    AccountChanged,
     AccountDisabled,
-    AccountMoved,
     ClearanceChanged,
     PersonOffboarded,
     RoleRevoked,
@@ -158,5 +158,5 @@ def _single_changes(
         if unit is None:
             events.append(AccountDisabled(**marks, reason=WHY))
         elif each.unit != unit:
-            events.append(AccountMoved(**marks, unit_from=each.unit, unit_to=unit))
+            events.append(AccountChanged(**marks, changed=("unit",), unit_from=each.unit, unit_to=unit))
     return events

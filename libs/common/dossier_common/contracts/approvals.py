@@ -22,6 +22,7 @@ class Conditions(BaseModel):
     receipt: bool = False
     encrypted: bool = False
     return_by: datetime | None = None
+    emergency: bool = False
 
 
 class RequestCreated(Event):
@@ -76,12 +77,44 @@ class RequestRejected(Event):
 
 
 class RequestWithdrawn(Event):
-    """The requester took it back."""
+    """The requester took it back; with the reason `offboarding` he has left or moved, and it ended with that."""
 
     TYPE: ClassVar[str] = "approvals.v1.request.withdrawn"
 
     request: UUID
     disposal: UUID | None = None
+    reason: str | None = None
+
+
+class CandidatesReplaced(Event):
+    """A person who left or moved decides in this stage no more; those who hold its office now do."""
+
+    TYPE: ClassVar[str] = "approvals.v1.candidates.replaced"
+
+    request: UUID
+    stage: str
+    removed_persons: tuple[UUID, ...]
+    added_persons: tuple[UUID, ...]
+
+
+class StageVacated(Event):
+    """Nobody is left who could decide a stage of an open request: an alarm, naming the office that is vacant."""
+
+    TYPE: ClassVar[str] = "approvals.v1.stage.vacated"
+
+    request: UUID
+    stage: str
+    role: str
+    unit: UUID
+
+
+class StageStaffed(Event):
+    """A stage that was vacant can be decided again: the office has a holder."""
+
+    TYPE: ClassVar[str] = "approvals.v1.stage.staffed"
+
+    request: UUID
+    stage: str
 
 
 class RequestReturned(Event):
@@ -129,11 +162,12 @@ class GrantIssued(Event):
 
 
 class GrantRevoked(Event):
-    """The grant ended before its time, by somebody else's act."""
+    """The grant ended before its time, by somebody else's act; `offboarding` where its holder left or moved."""
 
     TYPE: ClassVar[str] = "approvals.v1.grant.revoked"
 
     grant: UUID
+    reason: str | None = None
 
 
 class GrantReturned(Event):
@@ -142,6 +176,58 @@ class GrantReturned(Event):
     TYPE: ClassVar[str] = "approvals.v1.grant.returned"
 
     grant: UUID
+
+
+class EmergencyUsed(Event):
+    """Somebody took access at once, which nobody approved: `told_persons` review it before `review_by`."""
+
+    TYPE: ClassVar[str] = "approvals.v1.emergency.used"
+
+    emergency: UUID
+    grant: UUID
+    record: UUID
+    level: str
+    fields: tuple[str, ...]
+    purpose: str
+    user_account: UUID
+    user_person: UUID
+    until: datetime
+    uses: int
+    review_by: datetime
+    told_persons: tuple[UUID, ...]
+    policy: str
+
+
+class EmergencyReviewed(Event):
+    """Another person found that the emergency access was justified."""
+
+    TYPE: ClassVar[str] = "approvals.v1.emergency.reviewed"
+
+    emergency: UUID
+    record: UUID
+    user_person: UUID
+    reviewer_person: UUID
+
+
+class EmergencyUnjustified(Event):
+    """Another person found that the emergency access was not justified."""
+
+    TYPE: ClassVar[str] = "approvals.v1.emergency.unjustified"
+
+    emergency: UUID
+    record: UUID
+    user_person: UUID
+    reviewer_person: UUID
+
+
+class EmergencyReviewOverdue(Event):
+    """The time for the review passed without one; it is still to be done, and nothing was justified by that."""
+
+    TYPE: ClassVar[str] = "approvals.v1.emergency.review-overdue"
+
+    emergency: UUID
+    record: UUID
+    user_person: UUID
 
 
 class AccessRefused(BaseAccessRefused):

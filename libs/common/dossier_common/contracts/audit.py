@@ -1,8 +1,15 @@
-"""Events of the audit service itself: what auditors did (A4.33)."""
+"""Events of the audit service itself: what auditors did (A4.33); and which events of all parts are alarms."""
 
+from datetime import datetime
 from typing import ClassVar, Final
 from uuid import UUID
 
+from dossier_common.contracts.approvals import (
+    EmergencyReviewOverdue,
+    EmergencyUnjustified,
+    EmergencyUsed,
+    StageVacated,
+)
 from dossier_common.events import AccessRefused as BaseAccessRefused
 from dossier_common.events import Event
 
@@ -13,6 +20,18 @@ class EventsQueried(Event):
     TYPE: ClassVar[str] = "audit.v1.events.queried"
 
     filters: tuple[str, ...]
+    found: int
+
+
+class ActivityQueried(Event):
+    """An auditor asked what one person did: over how many types, and how many records of the page he saw."""
+
+    TYPE: ClassVar[str] = "audit.v1.activity.queried"
+
+    subject_person: UUID
+    start: datetime | None = None
+    end: datetime | None = None
+    types: int
     found: int
 
 
@@ -124,8 +143,14 @@ class WitnessDisputed(Event):
     size: int
 
 
-ALARMS: Final = tuple(each.TYPE for each in (ProducerForked, ProducerSilent, LogRestored, WitnessLost, WitnessDisputed))
-"""Types of events that somebody has to look into."""
+ALARMS: Final = tuple(
+    each.TYPE
+    for each in (
+        *(ProducerForked, ProducerSilent, LogRestored, WitnessLost, WitnessDisputed),
+        *(EmergencyUsed, EmergencyUnjustified, EmergencyReviewOverdue, StageVacated),
+    )
+)
+"""Types of events that somebody has to look into, whichever part they come from."""
 
 
 class AccessRefused(BaseAccessRefused):

@@ -79,17 +79,6 @@ class AccountEnrolled(Event):
     person: UUID
 
 
-class AccountMoved(Event):
-    """The account has another home unit: its person was transferred, or the unit was corrected."""
-
-    TYPE: ClassVar[str] = "gateway.v1.account.moved"
-
-    account: UUID
-    person: UUID
-    unit_from: UUID
-    unit_to: UUID
-
-
 class AccountDisabled(Event):
     """The account may do nothing any more; `reason` is one of a closed list."""
 
@@ -130,12 +119,49 @@ class EnrolmentIssued(Event):
 
 
 class PasswordChanged(Event):
-    """The person replaced his password at sign-in (A6.3.2)."""
+    """The person replaced his password (A6.3.2: these events are the register of changes)."""
 
     TYPE: ClassVar[str] = "gateway.v1.password.changed"
 
     account: UUID
     person: UUID
+
+
+class PasswordExpired(Event):
+    """An officer had a password changed at once, on suspicion (A6.3.2): the next sign-in asks for another."""
+
+    TYPE: ClassVar[str] = "gateway.v1.password.expired"
+
+    account: UUID
+    person: UUID
+
+
+class SecondFactorEnrolled(Event):
+    """The person proved that he has the device that makes his one-time codes (RFC 6238); one before it is void."""
+
+    TYPE: ClassVar[str] = "gateway.v1.second-factor.enrolled"
+
+    account: UUID
+    person: UUID
+
+
+class SecondFactorReset(Event):
+    """An officer removed the second factor of a person who lost it; he enrols anew, where his roles need one."""
+
+    TYPE: ClassVar[str] = "gateway.v1.second-factor.reset"
+
+    account: UUID
+    person: UUID
+
+
+class RecoveryCodeUsed(Event):
+    """A recovery code stood in for a one-time code; `left` is how many remain."""
+
+    TYPE: ClassVar[str] = "gateway.v1.recovery-code.used"
+
+    account: UUID
+    person: UUID
+    left: int
 
 
 class ClearanceChanged(Event):
@@ -331,12 +357,14 @@ class AuthorisationUsed(Event):
 
 
 class SignedIn(Event):
-    """A person signed in."""
+    """A person signed in; `amr` says how (RFC 8176)."""
 
     TYPE: ClassVar[str] = "gateway.v1.session.signed-in"
 
     account: UUID
     person: UUID
+    session: UUID | None = None
+    amr: tuple[str, ...] = ()
 
 
 class SignInFailed(Event):
@@ -358,6 +386,17 @@ class SignedOut(Event):
     person: UUID
 
 
+class SessionEnded(Event):
+    """A session with a browser was ended before its time, with its tokens, by the actor: its person or an officer."""
+
+    TYPE: ClassVar[str] = "gateway.v1.session.ended"
+
+    session: UUID
+    account: UUID
+    person: UUID
+    reason: str
+
+
 class TokenIssued(Event):
     """An access token, by its id."""
 
@@ -371,14 +410,29 @@ class TokenIssued(Event):
 
 
 class TokensRevoked(Event):
-    """A family of tokens was revoked: a code or a refresh token came a second time (RFC 9700), or its holder asked."""
+    """A family of tokens, or one token of an application, was revoked.
+
+    A code or a refresh token came a second time (RFC 9700), or the client asked (RFC 7009)."""
 
     TYPE: ClassVar[str] = "gateway.v1.tokens.revoked"
 
-    family: UUID
+    family: UUID | None = None
+    token: str | None = None
     client_id: str
     account: UUID | None = None
     reason: str
+
+
+class TokenKeysRotated(Event):
+    """Another key signs tokens, or the next one was published; by their thumbprints (RFC 7638)."""
+
+    TYPE: ClassVar[str] = "gateway.v1.token-keys.rotated"
+
+    key_from: str
+    key_to: str
+    key_next: str
+    retired: tuple[str, ...]
+    compromised: bool
 
 
 class AccessRefused(BaseAccessRefused):

@@ -178,6 +178,82 @@ class CopyLost(Event):
     record: UUID
 
 
+class CustodyHandedOver(Event):
+    """Another person answers for the record, since the one before left or moved; `version` is its new one (A4.38)."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.handed-over"
+
+    record: UUID
+    handover: UUID
+    version: int
+    person_from: UUID
+    person_to: UUID
+    policy: str
+
+
+class CustodyVacated(Event):
+    """Nobody answers for the record: its custodian left or moved, and the successor may not be given it."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.vacated"
+
+    record: UUID
+    handover: UUID
+    version: int
+    person_from: UUID
+    unit: UUID
+    reason: str
+    policy: str
+
+
+class CustodyAssigned(Event):
+    """A record that nobody answered for has a custodian again."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.assigned"
+
+    record: UUID
+    handover: UUID
+    version: int
+    person_to: UUID
+    policy: str
+
+
+class NameStruck(Event):
+    """A person who left or moved stands on the list of those named for the record no more."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.name-struck"
+
+    record: UUID
+    handover: UUID
+    version: int
+    person: UUID
+    policy: str
+
+
+class CustodyListed(Event):
+    """All records of who left or moved are handed over or listed as vacant; the digest is that of the list."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.listed"
+
+    handover: UUID
+    person_from: UUID
+    person_to: UUID
+    handed_over: int
+    unassigned: int
+    names_struck: int
+    digest: str
+
+
+class CustodyReceipted(Event):
+    """The successor signed for the list with this digest (A5.3)."""
+
+    TYPE: ClassVar[str] = "records.v1.custody.receipted"
+
+    handover: UUID
+    person_from: UUID
+    person_to: UUID
+    digest: str
+
+
 class RecordShredded(Event):
     """The record can be read no more: the old key epoch is gone, and decryption was tried and failed (invariant 5)."""
 
