@@ -14,7 +14,7 @@ from dossier_common.serve import serve
 from dossier_common.settings import load
 from dossier_gateway.callers import Callers
 from dossier_gateway.console import documents, pages
-from dossier_gateway.directory import client_endpoints, offboarding_endpoints
+from dossier_gateway.directory import authorisation_endpoints, client_endpoints, offboarding_endpoints
 from dossier_gateway.directory import endpoints as directory
 from dossier_gateway.oauth import endpoints as oauth
 from dossier_gateway.oauth.server import Server
@@ -51,6 +51,7 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
         settings,
         routers=[
             directory.router,
+            authorisation_endpoints.router,
             client_endpoints.router,
             offboarding_endpoints.router,
             oauth.router,
