@@ -1,7 +1,7 @@
 """HTTP in and out."""
 
 from datetime import datetime
-from typing import cast
+from typing import Final, cast
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -28,9 +28,15 @@ from dossier_common.paging import Page, Paged
 from dossier_common.peers import Peers
 from dossier_common.policy import Policy
 from dossier_common.problems import Malformed
+from dossier_common.reach import ALL_OBJECTS, Reach, objects
+from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
 
 router = app.router(tags=["approvals"])
+
+OWN = objects(Reach.OWN, otherwise=404)
+OF_PARTY = objects(Reach.PARTY, otherwise=404)
+OF_REVOKER: Final = {Scope.GRANTS_REVOKE: (Reach.UNIT,)}
 
 
 def _now(request: Request) -> datetime:
@@ -49,7 +55,7 @@ def _texts(request: Request) -> SealedTexts:
     return cast("SealedTexts", request.app.state.texts)
 
 
-def _after(page: Page) -> UUID | None:
+def after_id(page: Page) -> UUID | None:
     """The id after which the page starts. Raises Malformed."""
     if page.after is None:
         return None
@@ -60,7 +66,7 @@ def _after(page: Page) -> UUID | None:
         raise Malformed("The cursor is none that was handed out.") from error
 
 
-@router.post("/v1/requests/preview")
+@router.post("/v1/requests/preview", openapi_extra=ALL_OBJECTS)
 async def preview_request(body: NewRequest, by: Requester, session: Read, request: Request) -> Preview:
     """Which flow this would take and who would decide it; changes nothing. Missing parts are listed, not refused."""
     plan = await service.preview_request(session, _peers(request), _policy(request), body.wish(), by)
@@ -91,7 +97,7 @@ def _outlook(resolved: Resolved) -> StageOutlook:
     )
 
 
-@router.post("/v1/requests", status_code=201)
+@router.post("/v1/requests", status_code=201, openapi_extra=ALL_OBJECTS)
 async def create_request(
     body: NewRequest, by: Requester, session: Write, request: Request, response: Response
 ) -> RequestShown:
@@ -103,38 +109,38 @@ async def create_request(
     return await service.show_request(session, _texts(request), request_id, by)
 
 
-@router.get("/v1/requests")
+@router.get("/v1/requests", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_requests(by: Reader, session: Read, page: Paged) -> RequestList:
     """The caller's own requests, and those in which he may decide or might have decided."""
-    items = await service.list_requests(session, by, limit=page.limit, before=_after(page))
+    items = await service.list_requests(session, by, limit=page.limit, before=after_id(page))
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return RequestList(items=items[: page.limit])
 
 
-@router.get("/v1/requests/{request_id}")
+@router.get("/v1/requests/{request_id}", openapi_extra=OF_PARTY)
 async def show_request(request_id: UUID, by: Reader, session: Read, request: Request) -> RequestShown:
     """A request with its stages and decisions, to those who take part in it."""
     return await service.show_request(session, _texts(request), request_id, by)
 
 
-@router.post("/v1/requests/{request_id}/withdrawal")
+@router.post("/v1/requests/{request_id}/withdrawal", openapi_extra=OWN)
 async def withdraw_request(request_id: UUID, by: Requester, session: Write, request: Request) -> RequestShown:
     """The requester takes an open request back."""
     await service.withdraw_request(session, request_id, by, _now(request))
     return await service.show_request(session, _texts(request), request_id, by)
 
 
-@router.get("/v1/tasks")
+@router.get("/v1/tasks", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_tasks(by: Decider, session: Read, page: Paged, request: Request) -> TaskList:
     """What waits for the caller's decision."""
-    items = await service.list_tasks(session, _texts(request), by, limit=page.limit, after=_after(page))
+    items = await service.list_tasks(session, _texts(request), by, limit=page.limit, after=after_id(page))
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return TaskList(items=items[: page.limit])
 
 
-@router.post("/v1/tasks/{task_id}/decision")
+@router.post("/v1/tasks/{task_id}/decision", openapi_extra=OF_PARTY)
 async def decide_task(task_id: UUID, body: NewDecision, by: Decider, session: Write, request: Request) -> RequestShown:
     """Decides a stage: never one's own request (A1.5), and never twice in one round."""
     request_id = await service.decide_task(
@@ -143,29 +149,29 @@ async def decide_task(task_id: UUID, body: NewDecision, by: Decider, session: Wr
     return await service.show_request(session, _texts(request), request_id, by)
 
 
-@router.get("/v1/grants")
+@router.get("/v1/grants", openapi_extra=objects(Reach.PARTY, otherwise=200, also=OF_REVOKER))
 async def list_grants(by: GrantReader, session: Read, page: Paged, request: Request) -> GrantList:
     """Grants that the caller holds or has decided on; all of them for who may revoke."""
-    items = await service.list_grants(session, by, _now(request), limit=page.limit, before=_after(page))
+    items = await service.list_grants(session, by, _now(request), limit=page.limit, before=after_id(page))
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return GrantList(items=items[: page.limit])
 
 
-@router.get("/v1/grants/{grant_id}")
+@router.get("/v1/grants/{grant_id}", openapi_extra=objects(Reach.PARTY, otherwise=404, also=OF_REVOKER))
 async def show_grant(grant_id: UUID, by: GrantReader, session: Read, request: Request) -> GrantShown:
     """A grant, during its term and after it."""
     return await service.show_grant(session, grant_id, by, _now(request))
 
 
-@router.post("/v1/grants/{grant_id}/return")
+@router.post("/v1/grants/{grant_id}/return", openapi_extra=OWN)
 async def return_grant(grant_id: UUID, by: GrantReader, session: Write, request: Request) -> GrantShown:
     """The holder gives the grant back early."""
     await service.return_grant(session, grant_id, by, _now(request))
     return await service.show_grant(session, grant_id, by, _now(request))
 
 
-@router.post("/v1/grants/{grant_id}/revocation")
+@router.post("/v1/grants/{grant_id}/revocation", openapi_extra=objects(Reach.PARTY, Reach.UNIT, otherwise=404))
 async def revoke_grant(
     grant_id: UUID, body: NewRevocation, by: Revoker, session: Write, request: Request
 ) -> GrantShown:

@@ -25,6 +25,7 @@ from dossier_common.database import Read, Recorded
 from dossier_common.events import Outcome
 from dossier_common.paging import Page, Paged
 from dossier_common.problems import Malformed
+from dossier_common.reach import ALL_OBJECTS
 
 router = make_router(tags=["audit"])
 
@@ -47,7 +48,7 @@ def _filters(
 Filtered = Annotated[Filters, Depends(_filters)]
 
 
-@router.get("/v1/audit/events")
+@router.get("/v1/audit/events", openapi_extra=ALL_OBJECTS)
 async def list_audit_events(
     request: Request,
     session: Recorded,
@@ -60,14 +61,14 @@ async def list_audit_events(
     return await _found(request, session, auditor, filters, page, newest_first=order is Order.NEWEST)
 
 
-@router.get("/v1/audit/events/{event_id}")
+@router.get("/v1/audit/events/{event_id}", openapi_extra=ALL_OBJECTS)
 async def open_audit_event(request: Request, session: Recorded, auditor: Auditor, event_id: UUID) -> OpenedEvent:
     """One event with leaf, body and salt: what an auditor needs to check its commitment."""
     opened = await service.open_event(session, event_id, auditor, request.app.state.clock)
     return OpenedEvent.opened(*opened)
 
 
-@router.get("/v1/audit/alarms")
+@router.get("/v1/audit/alarms", openapi_extra=ALL_OBJECTS)
 async def list_alarms(
     request: Request,
     session: Recorded,
@@ -76,7 +77,7 @@ async def list_alarms(
     start: Annotated[Instant | None, Query(alias="from", description="From this instant on")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Before this instant")] = None,
 ) -> AuditEvents:
-    """Events that somebody has to look into, newest first: a fork, a silence, a restore, a witness that is lost."""
+    """Events that somebody has to look into, newest first: a fork, a silence, a restore, a lost witness, emergency access."""
     filters = Filters(types=ALARMS, start=start, end=end)
     return await _found(request, session, auditor, filters, page, newest_first=True)
 

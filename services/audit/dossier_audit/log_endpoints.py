@@ -21,10 +21,11 @@ from dossier_audit.schemas import KnownCheckpoint, LogDescription, Logs, Opening
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Recorded
 from dossier_common.events import instant
+from dossier_common.reach import ALL_OBJECTS
 
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 SHORT: Final = "private, max-age=1"
-REST: Final[dict[str, Any]] = {"x-dossier-rest": "number"}
+REST: Final[dict[str, Any]] = {"x-dossier-rest": "number"} | ALL_OBJECTS
 """The gateway's route table lets this parameter span segments: `x001/x234/067.p/112`."""
 Number = Annotated[str, Path(description="Groups of three digits, all but the last with x; .p/<width>")]
 
@@ -43,14 +44,14 @@ class Lines(Response):
     media_type = "application/jsonl"
 
 
-@router.get("/v1/audit/logs")
+@router.get("/v1/audit/logs", openapi_extra=ALL_OBJECTS)
 async def list_logs(request: Request, session: Read, _verifier: Verifier) -> Logs:
     """The log, and those before it if the database was ever restored: each names the last checkpoint before it."""
     known = await logs.logs(session)
     return Logs(logs=[await _described(request, session, log, last=log is known[-1]) for log in known])
 
 
-@router.get("/v1/audit/events/{event_id}/proof", response_class=PlainTextResponse)
+@router.get("/v1/audit/events/{event_id}/proof", response_class=PlainTextResponse, openapi_extra=ALL_OBJECTS)
 async def prove_audit_event(request: Request, session: Recorded, verifier: Verifier, event_id: UUID) -> Response:
     """What proves offline that this event is in the log: a `.tlog-proof` (C2SP), the leaf as its extra data."""
     text = await logbook.prove(session, event_id, verifier, request.app.state.clock)
@@ -69,7 +70,12 @@ def _later(generation: Annotated[int, Path(ge=2, le=2**31 - 1)]) -> int:
 def _serve(routes: APIRouter, prefix: str, suffix: str, which: Callable[..., int]) -> None:
     """The addresses of one log, or of all later ones."""
 
-    @routes.get(f"{prefix}/checkpoint", name=f"show_checkpoint{suffix}", response_class=PlainTextResponse)
+    @routes.get(
+        f"{prefix}/checkpoint",
+        name=f"show_checkpoint{suffix}",
+        response_class=PlainTextResponse,
+        openapi_extra=ALL_OBJECTS,
+    )
     async def show_checkpoint(
         request: Request, session: Read, _verifier: Verifier, generation: Annotated[int, Depends(which)]
     ) -> Response:

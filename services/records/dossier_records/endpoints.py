@@ -13,6 +13,7 @@ from dossier_common.database import READINGS, Read, Write, recorded
 from dossier_common.paging import Paged
 from dossier_common.policy import Action
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS, Reach, objects
 from dossier_records import auth, copies, faults, imports, repository, rules, schemas, service
 from dossier_records.grants import Grants
 from dossier_records.models import Copy, Record
@@ -21,6 +22,10 @@ from dossier_records.service import Desk
 
 api = router(tags=["records"])
 internal = router(tags=["services"])
+
+OWN = objects(Reach.OWN, otherwise=404)
+KNOWN = objects(Reach.KNOWN, otherwise=404)
+INTO_UNIT = objects(Reach.UNIT, otherwise=403)
 
 KEY_PATTERN = r"[!-~](?:[ -~]{0,198}[!-~])?"
 Key = Annotated[str, StringConstraints(pattern=f"^{KEY_PATTERN}$")]
@@ -40,13 +45,13 @@ def grants_of(request: Request) -> Grants:
 # ---- collection plans
 
 
-@api.post("/v1/collection-plans", status_code=201)
+@api.post("/v1/collection-plans", status_code=201, openapi_extra=INTO_UNIT)
 async def create_plan(request: Request, session: Write, new: schemas.NewPlan, actor: auth.Planner) -> schemas.Plan:
     """A collection plan takes effect."""
     return schemas.Plan.model_validate(await service.create_plan(session, desk_of(request), new, actor))
 
 
-@api.get("/v1/collection-plans")
+@api.get("/v1/collection-plans", openapi_extra=ALL_OBJECTS)
 async def list_plans(session: Read, page: Paged, _actor: auth.Cataloguer) -> schemas.Plans:
     """Collection plans, newest first."""
     found = await repository.plans(session, page)
@@ -55,7 +60,7 @@ async def list_plans(session: Read, page: Paged, _actor: auth.Cataloguer) -> sch
     return schemas.Plans(items=[schemas.Plan.model_validate(plan) for plan in found[: page.limit]])
 
 
-@api.get("/v1/collection-plans/{plan_id}")
+@api.get("/v1/collection-plans/{plan_id}", openapi_extra=ALL_OBJECTS)
 async def show_plan(session: Read, plan_id: UUID, _actor: auth.Cataloguer) -> schemas.Plan:
     """One collection plan."""
     plan = await repository.plan(session, plan_id)
@@ -67,7 +72,7 @@ async def show_plan(session: Read, plan_id: UUID, _actor: auth.Cataloguer) -> sc
 # ---- records
 
 
-@api.post("/v1/records", status_code=201)
+@api.post("/v1/records", status_code=201, openapi_extra=INTO_UNIT)
 async def register_record(
     request: Request, response: Response, session: Write, new: schemas.NewRecord, actor: auth.Registrar
 ) -> schemas.Descriptor:
@@ -77,7 +82,7 @@ async def register_record(
     return _descriptor(request, response, record)
 
 
-@api.get("/v1/records")
+@api.get("/v1/records", openapi_extra=objects(Reach.LISTED, otherwise=200))
 async def list_records(
     request: Request,
     session: Read,
@@ -95,7 +100,7 @@ async def list_records(
     return schemas.Descriptors(items=[_described(desk, record) for record in found[: page.limit]])
 
 
-@api.get("/v1/records/{record_id}", response_model=schemas.Content)
+@api.get("/v1/records/{record_id}", response_model=schemas.Content, openapi_extra=KNOWN)
 async def read_record(
     request: Request,
     response: Response,
@@ -133,7 +138,7 @@ def _not_kept(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-@api.patch("/v1/records/{record_id}")
+@api.patch("/v1/records/{record_id}", openapi_extra=objects(Reach.OWN, Reach.UNIT, otherwise=403))
 async def change_record(
     request: Request,
     response: Response,
@@ -151,7 +156,7 @@ async def change_record(
     return _descriptor(request, response, record)
 
 
-@api.post("/v1/records/search")
+@api.post("/v1/records/search", openapi_extra=objects(Reach.KNOWN, otherwise=200))
 async def search_records(
     request: Request, response: Response, query: schemas.Search, actor: auth.Reader
 ) -> schemas.Matches:
@@ -171,7 +176,7 @@ async def search_records(
     return schemas.Matches(items=items)
 
 
-@api.get("/v1/records/{record_id}/access")
+@api.get("/v1/records/{record_id}/access", openapi_extra=KNOWN)
 async def explain_access(
     request: Request,
     session: Read,
@@ -242,7 +247,7 @@ _FILE = {
 }
 
 
-@api.post("/v1/imports", status_code=202, openapi_extra=_FILE)
+@api.post("/v1/imports", status_code=202, openapi_extra=_FILE | INTO_UNIT)
 async def start_import(
     request: Request,
     response: Response,
@@ -268,7 +273,7 @@ async def start_import(
     return schemas.ImportState.model_validate(job)
 
 
-@api.get("/v1/imports/{import_id}")
+@api.get("/v1/imports/{import_id}", openapi_extra=objects(Reach.OWN, Reach.UNIT, otherwise=404))
 async def show_import(session: Read, page: Paged, import_id: UUID, _actor: auth.Importer) -> schemas.ImportReport:
     """How far an import has come, and its refused rows, page by page."""
     job = await repository.import_(session, import_id)
@@ -293,7 +298,7 @@ def _row_fault(fault: dict[str, str]) -> schemas.RowFault:
 # ---- controlled copies
 
 
-@api.post("/v1/records/{record_id}/copies", status_code=201)
+@api.post("/v1/records/{record_id}/copies", status_code=201, openapi_extra=objects(Reach.GRANTED, otherwise=403))
 async def issue_copy(
     request: Request, response: Response, session: Write, record_id: UUID, new: schemas.NewCopy, actor: auth.Copyist
 ) -> schemas.Copy:
@@ -304,7 +309,7 @@ async def issue_copy(
     return _copy(copy)
 
 
-@api.get("/v1/copies")
+@api.get("/v1/copies", openapi_extra=objects(Reach.OWN, otherwise=200))
 async def list_copies(
     session: Read, page: Paged, actor: auth.Copyist, record: Annotated[UUID | None, Query()] = None
 ) -> schemas.Copies:
@@ -317,13 +322,13 @@ async def list_copies(
     return schemas.Copies(items=[_copy(copy) for copy in found[: page.limit]])
 
 
-@api.get("/v1/copies/{copy_id}")
+@api.get("/v1/copies/{copy_id}", openapi_extra=OWN)
 async def show_copy(session: Read, copy_id: UUID, actor: auth.Copyist) -> schemas.Copy:
     """One controlled copy of the caller."""
     return _copy(await copies.held(session, copy_id, actor))
 
 
-@api.get("/v1/copies/{copy_id}/content")
+@api.get("/v1/copies/{copy_id}/content", openapi_extra=OWN)
 async def render_copy(request: Request, response: Response, copy_id: UUID, actor: auth.Copyist) -> schemas.CopyContent:
     """What stands on the copy, for its holder, until he has signed for it; on record before it is answered."""
     _not_kept(response)
@@ -341,25 +346,25 @@ async def render_copy(request: Request, response: Response, copy_id: UUID, actor
     )
 
 
-@api.post("/v1/copies/{copy_id}/receipt")
+@api.post("/v1/copies/{copy_id}/receipt", openapi_extra=OWN)
 async def receipt_copy(request: Request, session: Write, copy_id: UUID, actor: auth.Copyist) -> schemas.Copy:
     """The receiver signs for the copy."""
     return _copy(await copies.settle(session, desk_of(request), copy_id, "receipted", actor))
 
 
-@api.post("/v1/copies/{copy_id}/return")
+@api.post("/v1/copies/{copy_id}/return", openapi_extra=OWN)
 async def return_copy(request: Request, session: Write, copy_id: UUID, actor: auth.Copyist) -> schemas.Copy:
     """The copy came back."""
     return _copy(await copies.settle(session, desk_of(request), copy_id, "returned", actor))
 
 
-@api.post("/v1/copies/{copy_id}/destruction")
+@api.post("/v1/copies/{copy_id}/destruction", openapi_extra=OWN)
 async def destroy_copy(request: Request, session: Write, copy_id: UUID, actor: auth.Copyist) -> schemas.Copy:
     """The copy was destroyed."""
     return _copy(await copies.settle(session, desk_of(request), copy_id, "destroyed", actor))
 
 
-@api.post("/v1/copies/{copy_id}/loss")
+@api.post("/v1/copies/{copy_id}/loss", openapi_extra=OWN)
 async def lose_copy(request: Request, session: Write, copy_id: UUID, actor: auth.Copyist) -> schemas.Copy:
     """The copy is lost, which is an incident (A1.5.3.4)."""
     return _copy(await copies.settle(session, desk_of(request), copy_id, "lost", actor))

@@ -12,6 +12,7 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Page, Paged
 from dossier_common.problems import Malformed
+from dossier_common.reach import Reach, objects
 from dossier_retention import certificates, repository, service
 from dossier_retention.auth import Executor, HoldPlacer, HoldReleaser, Proposer, Reader, Witness
 from dossier_retention.models import Disposal
@@ -37,35 +38,39 @@ from dossier_retention.service import Means
 router = make_router(tags=["retention"])
 
 OfRecord = Annotated[UUID | None, Query()]
+OF_UNIT = objects(Reach.UNIT, otherwise=404)
+UNIT_LIST = objects(Reach.UNIT, otherwise=200)
 
 
 def _means(request: Request) -> Means:
     return cast("Means", request.app.state.means)
 
 
-@router.get("/v1/retention/clocks")
-async def list_clocks(session: Read, _reader: Reader, page: Paged, record: OfRecord = None) -> Clocks:
+@router.get("/v1/retention/clocks", openapi_extra=UNIT_LIST)
+async def list_clocks(request: Request, session: Read, reader: Reader, page: Paged, record: OfRecord = None) -> Clocks:
     """Terms that run."""
-    found = await repository.clocks(session, record, limit=page.limit, after=_id(page))
+    within = await service.units_read(session, reader, _means(request))
+    found = await repository.clocks(session, record, within, limit=page.limit, after=_id(page))
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].record))
     return Clocks(items=[Clock.of(clock) for clock in found[: page.limit]])
 
 
-@router.get("/v1/retention/due")
+@router.get("/v1/retention/due", openapi_extra=UNIT_LIST)
 async def list_due_records(
-    request: Request, session: Read, _reader: Reader, page: Paged, as_of: Annotated[date | None, Query()] = None
+    request: Request, session: Read, reader: Reader, page: Paged, as_of: Annotated[date | None, Query()] = None
 ) -> DueRecords:
     """What is past its term on a day, today where none is given, and what still stands in the way."""
     day = as_of or request.app.state.clock.now().date()
-    found = await repository.due(session, day, limit=page.limit, after=_due_after(page))
+    within = await service.units_read(session, reader, _means(request))
+    found = await repository.due(session, day, within, limit=page.limit, after=_due_after(page))
     if len(found) > page.limit:
         last = found[page.limit - 1]
         page.more(last.due_on.isoformat(), str(last.record))
     return DueRecords(as_of=day, items=[DueRecord.of(due) for due in found[: page.limit]])
 
 
-@router.post("/v1/holds", status_code=201)
+@router.post("/v1/holds", status_code=201, openapi_extra=OF_UNIT)
 async def place_hold(
     request: Request, response: Response, session: Write, placer: HoldPlacer, body: NewHold
 ) -> HoldView:
@@ -76,29 +81,32 @@ async def place_hold(
     return HoldView.of(hold, means.texts)
 
 
-@router.get("/v1/holds")
+@router.get("/v1/holds", openapi_extra=UNIT_LIST)
 async def list_holds(
     request: Request,
     session: Read,
-    _reader: Reader,
+    reader: Reader,
     page: Paged,
     record: OfRecord = None,
     standing: Annotated[bool, Query(description="Only those that are not released")] = False,  # noqa: FBT002  # a query parameter
 ) -> Holds:
     """Holds, newest first."""
-    found = await repository.holds(session, record, standing_only=standing, limit=page.limit, after=_id(page))
+    means = _means(request)
+    within = await service.units_read(session, reader, means)
+    found = await repository.holds(session, record, within, standing_only=standing, limit=page.limit, after=_id(page))
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
-    return Holds(items=[HoldView.of(hold, _means(request).texts) for hold in found[: page.limit]])
+    return Holds(items=[HoldView.of(hold, means.texts) for hold in found[: page.limit]])
 
 
-@router.get("/v1/holds/{hold_id}")
-async def show_hold(request: Request, session: Read, _reader: Reader, hold_id: UUID) -> HoldView:
+@router.get("/v1/holds/{hold_id}", openapi_extra=OF_UNIT)
+async def show_hold(request: Request, session: Read, reader: Reader, hold_id: UUID) -> HoldView:
     """One hold."""
-    return HoldView.of(await service.show_hold(session, hold_id), _means(request).texts)
+    means = _means(request)
+    return HoldView.of(await service.show_hold(session, hold_id, reader, means), means.texts)
 
 
-@router.post("/v1/holds/{hold_id}/release")
+@router.post("/v1/holds/{hold_id}/release", openapi_extra=OF_UNIT)
 async def release_hold(
     request: Request, session: Write, releaser: HoldReleaser, hold_id: UUID, body: Release
 ) -> HoldView:
@@ -107,7 +115,7 @@ async def release_hold(
     return HoldView.of(await service.release_hold(session, hold_id, body.reason, releaser, means), means.texts)
 
 
-@router.post("/v1/disposals", status_code=201)
+@router.post("/v1/disposals", status_code=201, openapi_extra=OF_UNIT)
 async def propose_disposal(
     request: Request, response: Response, session: Write, proposer: Proposer, body: NewDisposal
 ) -> DisposalView:
@@ -118,29 +126,32 @@ async def propose_disposal(
     return (await _views(session, [case], means))[0]
 
 
-@router.get("/v1/disposals")
+@router.get("/v1/disposals", openapi_extra=UNIT_LIST)
 async def list_disposals(
     request: Request,
     session: Read,
-    _reader: Reader,
+    reader: Reader,
     page: Paged,
     record: OfRecord = None,
     state: Annotated[DisposalState | None, Query()] = None,
 ) -> Disposals:
     """Cases, newest first."""
-    found = await repository.disposals(session, record, state, limit=page.limit, after=_id(page))
+    means = _means(request)
+    within = await service.units_read(session, reader, means)
+    found = await repository.disposals(session, record, state, within, limit=page.limit, after=_id(page))
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
-    return Disposals(items=await _views(session, found[: page.limit], _means(request)))
+    return Disposals(items=await _views(session, found[: page.limit], means))
 
 
-@router.get("/v1/disposals/{disposal_id}")
-async def show_disposal(request: Request, session: Read, _reader: Reader, disposal_id: UUID) -> DisposalView:
+@router.get("/v1/disposals/{disposal_id}", openapi_extra=OF_UNIT)
+async def show_disposal(request: Request, session: Read, reader: Reader, disposal_id: UUID) -> DisposalView:
     """One case."""
-    return (await _views(session, [await service.show_disposal(session, disposal_id)], _means(request)))[0]
+    means = _means(request)
+    return (await _views(session, [await service.show_disposal(session, disposal_id, reader, means)], means))[0]
 
 
-@router.post("/v1/disposals/{disposal_id}/execution")
+@router.post("/v1/disposals/{disposal_id}/execution", openapi_extra=OF_UNIT)
 async def execute_disposal(
     request: Request, session: Write, executor: Executor, disposal_id: UUID, body: Execution
 ) -> DisposalView:
@@ -150,7 +161,7 @@ async def execute_disposal(
     return (await _views(session, [case], means))[0]
 
 
-@router.post("/v1/disposals/{disposal_id}/witness-statement")
+@router.post("/v1/disposals/{disposal_id}/witness-statement", openapi_extra=OF_UNIT)
 async def witness_disposal(
     request: Request, session: Write, witness: Witness, disposal_id: UUID, body: WitnessStatement
 ) -> DisposalView:
@@ -160,10 +171,10 @@ async def witness_disposal(
     return (await _views(session, [case], means))[0]
 
 
-@router.get("/v1/certificates/{certificate_id}")
-async def show_certificate(session: Read, _reader: Reader, certificate_id: UUID) -> CertificateView:
+@router.get("/v1/certificates/{certificate_id}", openapi_extra=OF_UNIT)
+async def show_certificate(request: Request, session: Read, reader: Reader, certificate_id: UUID) -> CertificateView:
     """A certificate of destruction, as it was signed."""
-    found = await service.show_certificate(session, certificate_id)
+    found = await service.show_certificate(session, certificate_id, reader, _means(request))
     return CertificateView.model_validate(certificates.signed(found.document, found.signature))
 
 

@@ -6,10 +6,10 @@ Problem
 │   ├── AnotherOffice        the pack names another office for this
 │   └── PersonNeeded         an application without a person neither holds nor disposes
 ├── NotFound 404
-│   ├── RecordUnknown
-│   ├── HoldUnknown
-│   ├── DisposalUnknown
-│   └── CertificateUnknown
+│   ├── RecordUnknown        and RecordHidden: it is there, in a unit in which the caller has no such office
+│   ├── HoldUnknown          and HoldHidden
+│   ├── DisposalUnknown      and DisposalHidden
+│   └── CertificateUnknown   and CertificateHidden
 ├── Conflict 409
 │   ├── NotDue               the term runs, or has not begun
 │   ├── Held
@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, NotFound, Words
+from dossier_common.problems import Conflict, Fault, Forbidden, Hidden, Invalid, NotFound, Words
 
 
 class SamePerson(Forbidden):
@@ -62,10 +62,18 @@ class RecordUnknown(NotFound):
     words = Words("没有该客户档案", "No such record")
 
 
+class RecordHidden(RecordUnknown, Hidden):
+    """The record of a unit that the caller's office does not reach: answered as an unknown one, and on record."""
+
+
 class HoldUnknown(NotFound):
     """No hold with this id."""
 
     words = Words("没有该法律保留", "No such hold")
+
+
+class HoldHidden(HoldUnknown, Hidden):
+    """A hold on such a record."""
 
 
 class DisposalUnknown(NotFound):
@@ -74,10 +82,18 @@ class DisposalUnknown(NotFound):
     words = Words("没有该处置事项", "No such disposal")
 
 
+class DisposalHidden(DisposalUnknown, Hidden):
+    """A disposal of such a record."""
+
+
 class CertificateUnknown(NotFound):
     """No certificate with this id."""
 
     words = Words("没有该销毁证明", "No such certificate")
+
+
+class CertificateHidden(CertificateUnknown, Hidden):
+    """The certificate of such a record."""
 
 
 class NotDue(Conflict):

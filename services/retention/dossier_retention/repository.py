@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, exists, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,15 +48,20 @@ async def set_clock(session: AsyncSession, record_id: UUID, **values: Any) -> No
 
 
 async def clocks(
-    session: AsyncSession, record_id: UUID | None, *, limit: int, after: UUID | None
+    session: AsyncSession, record_id: UUID | None, within: Collection[UUID] | None, *, limit: int, after: UUID | None
 ) -> Sequence[RetentionClock]:
     """A page of clocks, with one more than `limit` when there are more."""
-    query = select(RetentionClock)
+    query = select(RetentionClock).where(_of_units(RetentionClock.record, within))
     if record_id is not None:
         query = query.where(RetentionClock.record == record_id)
     if after is not None:
         query = query.where(RetentionClock.record > after)
     return (await session.execute(query.order_by(RetentionClock.record).limit(limit + 1))).scalars().all()
+
+
+def _of_units(record_id: Any, units: Collection[UUID] | None) -> ColumnElement[bool]:
+    """Whether the record belongs to one of the units; to any of all of them for None."""
+    return true() if units is None else exists().where(Record.id == record_id, Record.unit.in_(units))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,9 @@ class Due:
     disposal: UUID | None
 
 
-async def due(session: AsyncSession, as_of: date, *, limit: int, after: tuple[date, UUID] | None) -> list[Due]:
+async def due(
+    session: AsyncSession, as_of: date, within: Collection[UUID] | None, *, limit: int, after: tuple[date, UUID] | None
+) -> list[Due]:
     """Records whose term is over on a day, longest over first; with one more than `limit` when there are more (E)."""
     held = exists().where(Hold.record == Record.id, _STANDING_HOLD)
     copies = (
@@ -86,7 +93,7 @@ async def due(session: AsyncSession, as_of: date, *, limit: int, after: tuple[da
         select(RetentionClock, Record.unit, held, copies, Disposal.id)
         .join(Record, Record.id == RetentionClock.record)
         .outerjoin(Disposal, (Disposal.record == Record.id) & _IS_OPEN)
-        .where(RetentionClock.due_on <= as_of, Record.destroyed_at.is_(None))
+        .where(RetentionClock.due_on <= as_of, Record.destroyed_at.is_(None), _of_units(RetentionClock.record, within))
     )
     if after is not None:
         query = query.where(tuple_(RetentionClock.due_on, RetentionClock.record) > tuple_(*after))
@@ -140,10 +147,16 @@ async def hold(session: AsyncSession, hold_id: UUID, *, lock: bool = False) -> H
 
 
 async def holds(
-    session: AsyncSession, record_id: UUID | None, *, standing_only: bool, limit: int, after: UUID | None
+    session: AsyncSession,
+    record_id: UUID | None,
+    within: Collection[UUID] | None,
+    *,
+    standing_only: bool,
+    limit: int,
+    after: UUID | None,
 ) -> Sequence[Hold]:
     """A page of holds, newest first, with one more than `limit` when there are more."""
-    query = select(Hold)
+    query = select(Hold).where(_of_units(Hold.record, within))
     if record_id is not None:
         query = query.where(Hold.record == record_id)
     if standing_only:
@@ -183,10 +196,16 @@ async def disposal_of_grant(session: AsyncSession, grant: UUID) -> UUID | None:
 
 
 async def disposals(
-    session: AsyncSession, record_id: UUID | None, state: DisposalState | None, *, limit: int, after: UUID | None
+    session: AsyncSession,
+    record_id: UUID | None,
+    state: DisposalState | None,
+    within: Collection[UUID] | None,
+    *,
+    limit: int,
+    after: UUID | None,
 ) -> Sequence[Disposal]:
     """A page of disposals, newest first, with one more than `limit` when there are more."""
-    query = select(Disposal)
+    query = select(Disposal).where(_of_units(Disposal.record, within))
     if record_id is not None:
         query = query.where(Disposal.record == record_id)
     if state is not None:

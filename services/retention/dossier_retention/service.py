@@ -19,6 +19,9 @@ from dossier_common.contracts.retention import (
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy, RetentionRule, UnknownNameError
+from dossier_common.problems import Hidden
+from dossier_common.reach import reaches, units_reached
+from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
 from dossier_retention import errors, repository, rules
 from dossier_retention.models import Certificate, Disposal, Hold, Record
@@ -35,9 +38,12 @@ class Means:
 
 
 async def place_hold(session: AsyncSession, record_id: UUID, reason: str, actor: Subject, means: Means) -> Hold:
-    """Freezes the record's disposal. Raises RecordUnknown, RecordDestroyed, DestructionUnderWay, PersonNeeded."""
+    """Freezes the record's disposal.
+
+    Raises RecordUnknown, RecordHidden, RecordDestroyed, DestructionUnderWay, PersonNeeded.
+    """
     person, now = _person(actor), means.clock.now()
-    record = await _record(session, record_id)
+    record = await _record(session, record_id, actor, means, Scope.HOLDS_PLACE)
     await _close_expired(session, record, now)
     case = await repository.open_disposal(session, record_id)
     rules.ensure_holdable(
@@ -51,11 +57,12 @@ async def place_hold(session: AsyncSession, record_id: UUID, reason: str, actor:
 
 
 async def release_hold(session: AsyncSession, hold_id: UUID, reason: str, actor: Subject, means: Means) -> Hold:
-    """Lifts a hold, by another person than placed it. Raises HoldUnknown, HoldReleased, SamePerson, PersonNeeded."""
+    """Lifts a hold, by another person than placed it.
+
+    Raises HoldUnknown, HoldHidden, HoldReleased, SamePerson, PersonNeeded.
+    """
     person, now = _person(actor), means.clock.now()
-    hold = await repository.hold(session, hold_id, lock=True)
-    if hold is None:
-        raise errors.HoldUnknown
+    hold = await _hold(session, hold_id, actor, means, Scope.HOLDS_RELEASE, lock=True)
     rules.ensure_distinct(person, {hold.placed_by})
     if hold.released_at is not None:
         raise errors.HoldReleased
@@ -70,10 +77,10 @@ async def propose_disposal(
 ) -> Disposal:
     """Opens a case, which approvals then decides by the flow that the rule names (A8.25).
 
-    Raises RecordUnknown, RecordDestroyed, NotDue, Held, OutstandingCopies, DisposalOpen, PersonNeeded.
+    Raises RecordUnknown, RecordHidden, RecordDestroyed, NotDue, Held, OutstandingCopies, DisposalOpen, PersonNeeded.
     """
     person, now = _person(actor), means.clock.now()
-    record = await _record(session, record_id)
+    record = await _record(session, record_id, actor, means, Scope.DISPOSALS_PROPOSE)
     rules.ensure_disposable(await repository.standing(session, record), now.date())
     rule = means.policy.retention_for(record.customer_type, record.level)
     if rule is None:
@@ -113,11 +120,11 @@ async def execute_disposal(
 ) -> Disposal:
     """Turns the first key: from here on new holds are refused.
 
-    Raises DisposalUnknown, WrongState, GrantEnded, SamePerson, AnotherOffice, MethodNotAllowed, Held,
+    Raises DisposalUnknown, DisposalHidden, WrongState, GrantEnded, SamePerson, AnotherOffice, MethodNotAllowed, Held,
     OutstandingCopies, RuleGone, PersonNeeded.
     """
     person, now = _person(actor), means.clock.now()
-    record, case = await _case(session, disposal_id)
+    record, case = await _case(session, disposal_id, actor, means, Scope.DISPOSALS_EXECUTE)
     rule = _rule(case, means)
     rules.ensure_transition(DisposalState(case.state), DisposalState.EXECUTING)
     rules.ensure_granted(DisposalState(case.state), case.grant_until, now)
@@ -139,11 +146,11 @@ async def witness_disposal(
 ) -> Disposal:
     """Turns the second key: the records service is ordered to destroy (A1.5.2.2.3).
 
-    Raises DisposalUnknown, WrongState, GrantEnded, SamePerson, AnotherOffice, Held, OutstandingCopies,
-    RuleGone, PersonNeeded.
+    Raises DisposalUnknown, DisposalHidden, WrongState, GrantEnded, SamePerson, AnotherOffice, Held,
+    OutstandingCopies, RuleGone, PersonNeeded.
     """
     person, now = _person(actor), means.clock.now()
-    record, case = await _case(session, disposal_id)
+    record, case = await _case(session, disposal_id, actor, means, Scope.DISPOSALS_WITNESS)
     if case.state != DisposalState.EXECUTING or case.ordered_at is not None:
         raise errors.WrongState("ordered" if case.ordered_at else case.state)
     rules.ensure_granted(DisposalState(case.state), case.grant_until, now)
@@ -168,27 +175,33 @@ async def witness_disposal(
     return case
 
 
-async def show_hold(session: AsyncSession, hold_id: UUID) -> Hold:
-    """Raises HoldUnknown."""
-    hold = await repository.hold(session, hold_id)
-    if hold is None:
-        raise errors.HoldUnknown
-    return hold
+async def units_read(session: AsyncSession, reader: Subject, means: Means) -> frozenset[UUID] | None:
+    """The units whose terms, holds and disposals the caller reads; None for all."""
+    return await units_reached(session, means.policy, reader, Scope.RETENTION_READ)
 
 
-async def show_disposal(session: AsyncSession, disposal_id: UUID) -> Disposal:
-    """Raises DisposalUnknown."""
+async def show_hold(session: AsyncSession, hold_id: UUID, reader: Subject, means: Means) -> Hold:
+    """Raises HoldUnknown, HoldHidden."""
+    return await _hold(session, hold_id, reader, means, Scope.RETENTION_READ)
+
+
+async def show_disposal(session: AsyncSession, disposal_id: UUID, reader: Subject, means: Means) -> Disposal:
+    """Raises DisposalUnknown, DisposalHidden."""
     case = await repository.disposal(session, disposal_id)
     if case is None:
         raise errors.DisposalUnknown
+    await _ensure_reached(session, case.record, reader, means, Scope.RETENTION_READ, errors.DisposalHidden)
     return case
 
 
-async def show_certificate(session: AsyncSession, certificate_id: UUID) -> Certificate:
-    """Raises CertificateUnknown."""
+async def show_certificate(session: AsyncSession, certificate_id: UUID, reader: Subject, means: Means) -> Certificate:
+    """Raises CertificateUnknown, CertificateHidden."""
     certificate = await repository.certificate(session, certificate_id)
     if certificate is None:
         raise errors.CertificateUnknown
+    case = await repository.disposal(session, certificate.disposal)
+    assert case is not None
+    await _ensure_reached(session, case.record, reader, means, Scope.RETENTION_READ, errors.CertificateHidden)
     return certificate
 
 
@@ -198,17 +211,41 @@ def _person(actor: Subject) -> UUID:
     return actor.person
 
 
-async def _record(session: AsyncSession, record_id: UUID) -> Record:
+async def _ensure_reached(
+    session: AsyncSession, of: UUID | Record, actor: Subject, means: Means, scope: Scope, hidden: type[Hidden]
+) -> None:
+    """The caller has an office with the scope in the unit of the record, or above it (A4.34). Raises `hidden`."""
+    record = of if isinstance(of, Record) else await repository.record(session, of)
+    assert record is not None
+    if not await reaches(session, means.policy, actor, scope, record.unit):
+        raise hidden
+
+
+async def _record(session: AsyncSession, record_id: UUID, actor: Subject, means: Means, scope: Scope) -> Record:
     record = await repository.record(session, record_id, lock=True)
     if record is None:
         raise errors.RecordUnknown
+    await _ensure_reached(session, record, actor, means, scope, errors.RecordHidden)
     return record
 
 
-async def _case(session: AsyncSession, disposal_id: UUID) -> tuple[Record, Disposal]:
+async def _hold(
+    session: AsyncSession, hold_id: UUID, actor: Subject, means: Means, scope: Scope, *, lock: bool = False
+) -> Hold:
+    hold = await repository.hold(session, hold_id, lock=lock)
+    if hold is None:
+        raise errors.HoldUnknown
+    await _ensure_reached(session, hold.record, actor, means, scope, errors.HoldHidden)
+    return hold
+
+
+async def _case(
+    session: AsyncSession, disposal_id: UUID, actor: Subject, means: Means, scope: Scope
+) -> tuple[Record, Disposal]:
     found = await repository.disposal_for_update(session, disposal_id)
     if found is None:
         raise errors.DisposalUnknown
+    await _ensure_reached(session, found[0], actor, means, scope, errors.DisposalHidden)
     return found
 
 
