@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -72,7 +73,9 @@ def _get(target: str, headers: dict[str, str]) -> str:
     return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
 
 
-async def _load(port: int, requests: Callable[[], Awaitable[list[str]]], connections: int) -> dict[str, Any]:
+async def _load(
+    stack: RunningStack, port: int, requests: Callable[[], Awaitable[list[str]]], connections: int
+) -> dict[str, Any]:
     """Load in slices, so that what expires is made anew; the best slice is what the machine can do undisturbed."""
     best: dict[str, Any] = {"rps": 0.0}
     for _ in range(2):
@@ -83,11 +86,15 @@ async def _load(port: int, requests: Callable[[], Awaitable[list[str]]], connect
             "seconds": SECONDS,
             "requests": await requests(),
         }
+        before = _processor_seconds(stack)
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(HERE / "load.py"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         output, _ = await process.communicate(json.dumps(plan).encode())
         measured: dict[str, Any] = json.loads(output)
+        calls = measured["rps"] * SECONDS
+        spent = {name: (now - before.get(name, now)) / calls for name, now in _processor_seconds(stack).items()}
+        measured["spent"] = {name: seconds * 1e6 for name, seconds in spent.items()}
         if measured["rps"] > best["rps"]:
             best = measured
     return best
@@ -154,25 +161,46 @@ async def test_audited_readings_beside_a_bare_select(stack: RunningStack, client
     print()
     for connections in (CONNECTIONS, 8):
         with _yardstick(stack) as port:
-            base = await _load(port, bare, connections)
+            base = await _load(stack, port, bare, connections)
         say(f"bare FastAPI + asyncpg select, {connections} connections", _line(base, base["rps"]))
-        say(
-            "audited reading, at the service",
-            _line(await _load(stack.ports["records"], direct, connections), base["rps"]),
-        )
-        gateway = await _load(stack.ports["gateway"], through, connections)
-        say("audited reading, through the gateway", _line(gateway, base["rps"]))
+        for name, part, requests in (
+            ("at the service", "records", direct),
+            ("through the gateway", "gateway", through),
+        ):
+            measured = await _load(stack, stack.ports[part], requests, connections)
+            say(f"audited reading, {name}", _line(measured, base["rps"]))
+            say("  of which, µs of processor", _parts(measured["spent"]))
     say("memory of all processes (proportional)", f"{_memory(stack) / 2**20:8.0f} MiB")
+
+
+def _parts(spent: dict[str, float]) -> str:
+    """The processes that cost most, dearest first."""
+    dearest = sorted(spent.items(), key=lambda each: -each[1])
+    return ", ".join(f"{name} {microseconds:.0f}" for name, microseconds in dearest if microseconds >= 5)
+
+
+def _processes(stack: RunningStack) -> Iterator[tuple[str, psutil.Process]]:
+    """All of the stack's, each under the name that the launcher gave to it or its parent."""
+    for file in (stack.state.folder / "run").glob("*.pid"):
+        with suppress(psutil.Error):
+            process = psutil.Process(json.loads(file.read_text())["pid"])
+            yield from ((file.stem, each) for each in (process, *process.children(recursive=True)))
+
+
+def _processor_seconds(stack: RunningStack) -> dict[str, float]:
+    """What each has used up so far; ended children of theirs do not count."""
+    found: dict[str, float] = defaultdict(float)
+    for name, process in _processes(stack):
+        with suppress(psutil.Error):
+            used = process.cpu_times()
+            found[name] += used.user + used.system
+    return found
 
 
 def _memory(stack: RunningStack) -> float:
     total = 0.0
-    for file in (stack.state.folder / "run").glob("*.pid"):
-        try:
-            process = psutil.Process(json.loads(file.read_text())["pid"])
-            for each in (process, *process.children(recursive=True)):
-                info = each.memory_full_info()
-                total += getattr(info, "pss", info.rss)
-        except psutil.Error:
-            continue
+    for _, process in _processes(stack):
+        with suppress(psutil.Error):
+            info = process.memory_full_info()
+            total += getattr(info, "pss", info.rss)
     return total
