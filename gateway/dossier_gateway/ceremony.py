@@ -21,7 +21,7 @@ from dossier_common.database import Database
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy, load_policy
 from dossier_common.settings import load
-from dossier_gateway.directory import repository, service
+from dossier_gateway.directory import accounts, holdings, repository, units
 from dossier_gateway.directory.repository import AssignmentRow, Reading, UnitRow
 from dossier_gateway.settings import Settings
 
@@ -92,13 +92,13 @@ async def ceremony(
         if await Reading(session).any_account():
             raise AlreadyHeld("There are accounts already: the ceremony is held once.")
         unit = UnitRow(new_id(), root.code, root.zh, root.en, "group", None)
-        await service.create_unit(session, unit, by=None, clock=clock)
+        await units.create(session, policy, unit, by=None, clock=clock)
         officers = []
         for role, (username, display_name) in zip(OFFICERS, names, strict=True):
-            row = service.new_account(username, display_name, unit.id, None)
-            code = await service.create_account(session, policy, row, further=False, by=None, clock=clock, term=term)
+            row = accounts.new(username, display_name, unit.id, None)
+            code = await accounts.create(session, policy, row, further=False, by=None, clock=clock, term=term)
             assignment = AssignmentRow(new_id(), row.id, row.person, role, unit.id)
-            await service.assign_role(session, policy, assignment, by=None, clock=clock)
+            await holdings.assign_role(session, policy, assignment, by=None, clock=clock)
             officers.append(Officer(role, username, row.id, row.person, code))
         return Ceremony(unit.id, tuple(officers))
 

@@ -1,4 +1,4 @@
-"""The gateway's worker: the relay of its outbox, and the removal of codes, tokens and sessions that are over."""
+"""The gateway's worker: the relay of its outbox, and the removal of what is over: codes, tokens, sessions, roles."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dossier_common import worker
 from dossier_common.settings import load
 from dossier_common.worker import Context, Job
+from dossier_gateway.directory import holdings
 from dossier_gateway.oauth import repository
 from dossier_gateway.settings import Settings
 
@@ -19,6 +20,7 @@ def jobs(context: Context) -> Mapping[str, Job]:
         while True:
             async with context.database.transaction() as session:
                 await session.run_sync(repository.forget, context.clock.now())
+                await holdings.end_roles(session, context.clock)
             await asyncio.sleep(FORGET_EVERY)
 
     return {"relay": context.relay().run, "forget": forget}

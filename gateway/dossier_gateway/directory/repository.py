@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_gateway.models import (
     Account,
     Assignment,
+    Credential,
     EnrolmentCode,
     Qualification,
     Revocation,
@@ -19,6 +20,7 @@ from dossier_gateway.models import (
 
 PERSON_LOCK = 0x0D055
 CEREMONY_LOCK = 0x0D05501
+TREE_LOCK = 0x0D05502
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class UnitRow:
     title_en: str
     kind: str
     parent: UUID | None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class AccountRow:
     unit: UUID
     clearance: str
     state: str
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class AssignmentRow:
     person: UUID
     role: str
     unit: UUID
+    valid_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,20 @@ class QualificationRow:
     evidence: str
     valid_from: date
     valid_until: date | None
+    withdrawn_at: datetime | None = None
+    withdrawn_for: str | None = None
 
 
-_UNIT = (Unit.id, Unit.code, Unit.title_zh, Unit.title_en, Unit.kind, Unit.parent)
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts are asked for; None is all."""
+
+    unit: UUID | None = None
+    state: str | None = None
+    person: UUID | None = None
+
+
+_UNIT = (Unit.id, Unit.code, Unit.title_zh, Unit.title_en, Unit.kind, Unit.parent, Unit.version)
 _ACCOUNT = (
     Account.id,
     Account.person,
@@ -79,8 +95,16 @@ _ACCOUNT = (
     Account.unit,
     Account.clearance,
     Account.state,
+    Account.version,
 )
-_ASSIGNMENT = (Assignment.id, Assignment.account, Assignment.person, Assignment.role, Assignment.unit)
+_ASSIGNMENT = (
+    Assignment.id,
+    Assignment.account,
+    Assignment.person,
+    Assignment.role,
+    Assignment.unit,
+    Assignment.valid_until,
+)
 _QUALIFICATION = (
     Qualification.id,
     Qualification.account,
@@ -89,7 +113,23 @@ _QUALIFICATION = (
     Qualification.evidence,
     Qualification.valid_from,
     Qualification.valid_until,
+    Qualification.withdrawn_at,
+    Qualification.withdrawn_for,
 )
+
+
+def live(now: datetime) -> ColumnElement[bool]:
+    """Assignments whose term is not over."""
+    return or_(Assignment.valid_until.is_(None), Assignment.valid_until > now)
+
+
+def in_force(on: date) -> ColumnElement[bool]:
+    """Qualifications that count on this day."""
+    return and_(
+        Qualification.withdrawn_at.is_(None),
+        Qualification.valid_from <= on,
+        or_(Qualification.valid_until.is_(None), Qualification.valid_until >= on),
+    )
 
 
 class Reading:
@@ -114,11 +154,16 @@ class Reading:
         row = (await self._session.execute(select(*_ACCOUNT).where(Account.id == account))).one_or_none()
         return AccountRow(*row) if row else None
 
-    async def accounts(self, limit: int, after: UUID | None) -> list[AccountRow]:
+    async def accounts(self, limit: int, after: UUID | None, wanted: AccountFilter) -> list[AccountRow]:
         """Accounts in the order of their making."""
         query = select(*_ACCOUNT).order_by(Account.id).limit(limit)
-        rows = await self._session.execute(query.where(Account.id > after) if after else query)
-        return [AccountRow(*row) for row in rows]
+        if after:
+            query = query.where(Account.id > after)
+        for name in ("unit", "state", "person"):
+            value = getattr(wanted, name)
+            if value is not None:
+                query = query.where(getattr(Account, name) == value)
+        return [AccountRow(*row) for row in await self._session.execute(query)]
 
     async def person_known(self, person: UUID) -> bool:
         """Whether the person has an account."""
@@ -130,28 +175,37 @@ class Reading:
         """Whether there is any account at all."""
         return (await self._session.execute(select(Account.id).limit(1))).first() is not None
 
-    async def assignments(self, account: UUID) -> list[AssignmentRow]:
-        """The roles of an account."""
-        query = select(*_ASSIGNMENT).where(Assignment.account == account).order_by(Assignment.id)
+    async def assignments(self, account: UUID, now: datetime) -> list[AssignmentRow]:
+        """The roles of an account, without those whose term is over."""
+        query = select(*_ASSIGNMENT).where(Assignment.account == account, live(now)).order_by(Assignment.id)
         return [AssignmentRow(*row) for row in await self._session.execute(query)]
 
-    async def roles_of_person(self, person: UUID) -> frozenset[str]:
-        """The roles that a person holds in all of his accounts."""
-        query = select(Assignment.role).where(Assignment.person == person)
+    async def assignment_page(
+        self, account: UUID, now: datetime, limit: int, after: UUID | None
+    ) -> list[AssignmentRow]:
+        """As `assignments`, in pages."""
+        query = select(*_ASSIGNMENT).where(Assignment.account == account, live(now))
+        if after:
+            query = query.where(Assignment.id > after)
+        rows = await self._session.execute(query.order_by(Assignment.id).limit(limit))
+        return [AssignmentRow(*row) for row in rows]
+
+    async def roles_of_person(self, person: UUID, now: datetime) -> frozenset[str]:
+        """The roles that a person holds in all of his accounts, disabled ones too: they can be enabled again."""
+        query = select(Assignment.role).where(Assignment.person == person, live(now))
         return frozenset((await self._session.execute(query)).scalars())
 
-    async def qualifications(self, account: UUID) -> list[QualificationRow]:
-        """What was recorded for an account."""
-        query = select(*_QUALIFICATION).where(Qualification.account == account).order_by(Qualification.id)
-        return [QualificationRow(*row) for row in await self._session.execute(query)]
+    async def qualifications(self, account: UUID, limit: int, after: UUID | None) -> list[QualificationRow]:
+        """What was recorded for an account, with what is over or withdrawn."""
+        query = select(*_QUALIFICATION).where(Qualification.account == account)
+        if after:
+            query = query.where(Qualification.id > after)
+        rows = await self._session.execute(query.order_by(Qualification.id).limit(limit))
+        return [QualificationRow(*row) for row in rows]
 
     async def valid_qualifications(self, person: UUID, on: date) -> frozenset[str]:
         """The qualifications that a person has on this day, whichever account they were recorded for."""
-        query = select(Qualification.qualification).where(
-            Qualification.person == person,
-            Qualification.valid_from <= on,
-            or_(Qualification.valid_until.is_(None), Qualification.valid_until >= on),
-        )
+        query = select(Qualification.qualification).where(Qualification.person == person, in_force(on))
         return frozenset((await self._session.execute(query)).scalars())
 
 
@@ -221,9 +275,42 @@ async def add_enrolment(session: AsyncSession, digest: bytes, account: UUID, now
     await session.execute(insert(EnrolmentCode).values(digest=digest, account=account, expires_at=until))
 
 
-async def set_clearance(session: AsyncSession, account: UUID, clearance: str) -> None:
-    """Keeps another clearance."""
-    await session.execute(update(Account).where(Account.id == account).values(clearance=clearance))
+async def change_account(session: AsyncSession, account: UUID, **values: object) -> None:
+    """Keeps other values, as the next version."""
+    await session.execute(update(Account).where(Account.id == account).values(**values, version=Account.version + 1))
+
+
+async def has_password(session: AsyncSession, account: UUID) -> bool:
+    """Whether the person has ever set one."""
+    return (await session.execute(select(Credential.account).where(Credential.account == account))).first() is not None
+
+
+async def change_unit(session: AsyncSession, unit: UUID, **values: object) -> None:
+    """Keeps other values, as the next version."""
+    await session.execute(update(Unit).where(Unit.id == unit).values(**values, version=Unit.version + 1))
+
+
+async def lock_tree(session: AsyncSession) -> None:
+    """One move within the tree of units at a time, until the transaction ends."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TREE_LOCK})
+
+
+async def unit_for_update(session: AsyncSession, unit: UUID) -> UnitRow | None:
+    """One unit, locked."""
+    row = (await session.execute(select(*_UNIT).where(Unit.id == unit).with_for_update())).one_or_none()
+    return UnitRow(*row) if row else None
+
+
+async def kinds_below(session: AsyncSession, unit: UUID) -> frozenset[str]:
+    """The kinds of the units that stand directly under it."""
+    return frozenset((await session.execute(select(Unit.kind).where(Unit.parent == unit))).scalars())
+
+
+async def stands_under(session: AsyncSession, unit: UUID, above: UUID) -> bool:
+    """Whether the unit is `above`, or somewhere below it."""
+    path = select(Unit.id, Unit.parent).where(Unit.id == unit).cte(recursive=True)
+    path = path.union(select(Unit.id, Unit.parent).join_from(Unit, path, Unit.id == path.c.parent))
+    return (await session.execute(select(path.c.id).where(path.c.id == above))).first() is not None
 
 
 async def account_for_update(session: AsyncSession, account: UUID) -> AccountRow | None:
@@ -243,6 +330,7 @@ async def add_assignment(session: AsyncSession, assignment: AssignmentRow, now: 
             role=assignment.role,
             unit=assignment.unit,
             assigned_at=now,
+            valid_until=assignment.valid_until,
         )
         .on_conflict_do_nothing()
         .returning(Assignment.id)
@@ -260,6 +348,15 @@ async def remove_assignment(session: AsyncSession, account: UUID, assignment: UU
     return AssignmentRow(*row) if row else None
 
 
+async def remove_ended(session: AsyncSession, now: datetime, account: UUID | None = None) -> list[AssignmentRow]:
+    """Removes roles whose term is over, of one account or of all; a few hundred at a time."""
+    over = select(Assignment.id).where(Assignment.valid_until <= now).limit(500)
+    if account:
+        over = over.where(Assignment.account == account)
+    removed = await session.execute(delete(Assignment).where(Assignment.id.in_(over)).returning(*_ASSIGNMENT))
+    return [AssignmentRow(*row) for row in removed]
+
+
 async def add_qualification(session: AsyncSession, qualification: QualificationRow, now: datetime) -> None:
     """Keeps a qualification."""
     await session.execute(
@@ -273,4 +370,20 @@ async def add_qualification(session: AsyncSession, qualification: QualificationR
             valid_until=qualification.valid_until,
             recorded_at=now,
         )
+    )
+
+
+async def qualification_for_update(
+    session: AsyncSession, account: UUID, qualification: UUID
+) -> QualificationRow | None:
+    """A qualification of this account, locked."""
+    query = select(*_QUALIFICATION).where(Qualification.id == qualification, Qualification.account == account)
+    row = (await session.execute(query.with_for_update())).one_or_none()
+    return QualificationRow(*row) if row else None
+
+
+async def withdraw_qualification(session: AsyncSession, qualification: UUID, reason: str, now: datetime) -> None:
+    """It counts no more."""
+    await session.execute(
+        update(Qualification).where(Qualification.id == qualification).values(withdrawn_at=now, withdrawn_for=reason)
     )

@@ -4,12 +4,13 @@ from collections.abc import Collection
 from datetime import date
 from enum import StrEnum
 from ipaddress import ip_address
+from itertools import combinations
 from urllib.parse import urlsplit
 
 from dossier_common.identity import Subject
 from dossier_common.policy import Policy
 from dossier_common.policy import Qualification as QualificationRule
-from dossier_gateway.errors import DutyConflict, SelfManagement
+from dossier_gateway.errors import DutyConflict, SelfManagement, UnknownReference
 
 
 class UnitKind(StrEnum):
@@ -19,6 +20,27 @@ class UnitKind(StrEnum):
     COMPANY = "company"
     DEPARTMENT = "department"
     PROJECT = "project"
+
+
+class DisablingReason(StrEnum):
+    """Why an account or an application is disabled."""
+
+    ABSENCE = "absence"
+    DUTY_ENDED = "duty_ended"
+    SUSPICION = "suspicion"
+    VIOLATION = "violation"
+    LOST_CREDENTIAL = "lost_credential"
+    DUPLICATE = "duplicate"
+
+
+class WithdrawalReason(StrEnum):
+    """Why a qualification counts no more."""
+
+    MISTAKE = "mistake"
+    TERMINATED = "terminated"
+    FAILED_REVIEW = "failed_review"
+    VIOLATION = "violation"
+    REPLACED = "replaced"
 
 
 _UNDER = {
@@ -54,6 +76,23 @@ def ensure_no_scope_conflict(policy: Policy, scopes: Collection[str]) -> None:
     conflicts = policy.conflicts_in(scopes)
     if conflicts:
         raise DutyConflict(conflicts, [], sorted(scopes))
+
+
+def conflicting_roles(policy: Policy) -> dict[tuple[str, str], list[str]]:
+    """Pairs of roles that no person holds together, with the ids of the conflict sets that say so."""
+    found = {}
+    for one, other in combinations(policy.roles, 2):
+        conflicts = policy.conflicts_in(one.scopes + other.scopes)
+        if conflicts:
+            found[one.id, other.id] = [each.id for each in conflicts]
+    return found
+
+
+def ensure_term(valid_from: date, valid_until: date | None) -> date | None:
+    """The last day that was named. Raises UnknownReference when it lies before the first."""
+    if valid_until is not None and valid_until < valid_from:
+        raise UnknownReference("valid_until", "A term ends after it began.")
+    return valid_until
 
 
 def term_of(rule: QualificationRule, valid_from: date, valid_until: date | None) -> date | None:

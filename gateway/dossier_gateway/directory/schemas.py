@@ -1,20 +1,47 @@
 """Shapes of the directory on the wire."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from dossier_common.scopes import FOR_PEOPLE
-from dossier_gateway.directory.rules import UnitKind
+from dossier_gateway.directory.rules import DisablingReason, UnitKind, WithdrawalReason
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Username = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$")]
 PersonScope = StrEnum("PersonScope", {scope.name: scope.value for scope in sorted(FOR_PEOPLE)})  # type: ignore[misc]
+
+
+LAST = datetime(2200, 1, 1, tzinfo=UTC)
+_T = TypeVar("_T")
+
+
+def _in_calendar(at: datetime) -> datetime:
+    if at > LAST:
+        raise ValueError("an instant before 2200")
+    return at.astimezone(UTC)
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("nothing of this can be taken away")
+    return value
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_calendar)]
+Maybe = Annotated[
+    _T | SkipJsonSchema[None],
+    BeforeValidator(_given),
+    Field(json_schema_extra=lambda schema: schema.pop("default", None)),
+]
+"""A field of a merge patch (RFC 7396) that may be left out, and not be null."""
 
 
 class Wire(BaseModel):
@@ -47,6 +74,14 @@ class Unit(Wire):
     title: Title
     kind: UnitKind
     parent: UUID | None
+    version: int
+
+
+class UnitPatch(Wire):
+    """Another title, or another unit to stand under."""
+
+    title: Maybe[Title] = None
+    parent: Maybe[UUID] = None
 
 
 class Units(Wire):
@@ -59,7 +94,7 @@ class NewAccount(Wire):
     """An account to be made; `person` for a further account of a person who has one."""
 
     username: Username
-    display_name: Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
+    display_name: DisplayName
     unit: UUID
     person: UUID | None = None
 
@@ -82,6 +117,27 @@ class Account(Wire):
     unit: UUID
     clearance: str
     state: AccountState
+    version: int
+
+
+class AccountDetails(Account):
+    """With what it holds now: its roles, and the qualifications that its person has, whichever account they are of."""
+
+    roles: list["Assignment"]
+    qualifications: list[str]
+
+
+class AccountPatch(Wire):
+    """Another name that people see, or another home unit."""
+
+    display_name: Maybe[DisplayName] = None
+    unit: Maybe[UUID] = None
+
+
+class Disabling(Wire):
+    """Why an account or an application is disabled."""
+
+    reason: DisablingReason
 
 
 class CreatedAccount(Account):
@@ -116,10 +172,11 @@ class NewClearance(Wire):
 
 
 class NewAssignment(Wire):
-    """A role of the policy, in one unit."""
+    """A role of the policy, in one unit; with `valid_until` it ends by itself."""
 
     role: Name
     unit: UUID
+    valid_until: Instant | None = None
 
 
 class Assignment(Wire):
@@ -129,10 +186,11 @@ class Assignment(Wire):
     account: UUID
     role: str
     unit: UUID
+    valid_until: datetime | None
 
 
 class Assignments(Wire):
-    """The roles of an account."""
+    """A page of the roles of an account."""
 
     items: list[Assignment]
 
@@ -147,7 +205,7 @@ class NewQualification(Wire):
 
 
 class Qualification(Wire):
-    """A qualification; its term ends at the latest when the policy says."""
+    """A qualification; its term ends at the latest when the policy says, and at once when it is withdrawn."""
 
     id: UUID
     account: UUID
@@ -155,10 +213,18 @@ class Qualification(Wire):
     evidence: str
     valid_from: date
     valid_until: date | None
+    withdrawn_at: datetime | None
+    withdrawn_for: WithdrawalReason | None
+
+
+class NewWithdrawal(Wire):
+    """Why a qualification counts no more."""
+
+    reason: WithdrawalReason
 
 
 class Qualifications(Wire):
-    """What was recorded for an account."""
+    """A page of what was recorded for an account."""
 
     items: list[Qualification]
 
@@ -209,6 +275,13 @@ class ConflictSet(Wire):
     between: list[list[str]]
 
 
+class RoleConflict(Wire):
+    """Roles that one person never holds together, and the conflict sets that say so."""
+
+    roles: tuple[str, str]
+    conflicts: list[str]
+
+
 class CaseConflict(Wire):
     """Acts that nobody does both in one case."""
 
@@ -218,7 +291,8 @@ class CaseConflict(Wire):
 
 
 class Conflicts(Wire):
-    """The matrix of duties."""
+    """The matrix of duties: conflict sets of scopes, pairs of roles that break them, what is apart in a case."""
 
     items: list[ConflictSet]
+    roles: list[RoleConflict]
     per_case: list[CaseConflict]
