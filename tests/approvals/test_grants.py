@@ -89,14 +89,19 @@ async def test_holder_deciders_and_revokers_see_a_grant_and_nobody_else(world: W
         assert (await shown(world, who, grant["id"]))["id"] == grant["id"]
         items = good(await world.call(who, "GET", "/v1/grants"))["items"]
         assert [item["id"] for item in items] == [grant["id"]]
-    officer = await world.call(people.stranger, "GET", f"/v1/grants/{grant['id']}", scopes=REVOKER)
-    assert good(officer)["id"] == grant["id"]
-    listed = good(await world.call(people.stranger, "GET", "/v1/grants?limit=200", scopes=REVOKER))["items"]
-    assert grant["id"] in {item["id"] for item in listed}
-    for who in (people.stranger, idle):
-        problem(await world.call(who, "GET", f"/v1/grants/{grant['id']}"), 404, "not-found")
-        assert good(await world.call(who, "GET", "/v1/grants"))["items"] == []
-    assert len(await world.events(grant["id"], "approvals.v1.access.refused")) == 2
+    of_the_record = await world.hire(world.sales, ("information_supervisor", world.service))
+    above = await world.hire(world.company, ("general_manager", world.company))
+    for who in (of_the_record, above):
+        officer = await world.call(who, "GET", f"/v1/grants/{grant['id']}", scopes=REVOKER)
+        assert good(officer)["id"] == grant["id"]
+        listed = good(await world.call(who, "GET", "/v1/grants?limit=200", scopes=REVOKER))["items"]
+        assert [item["id"] for item in listed] == [grant["id"]]
+    elsewhere = await world.hire(world.service, ("service_manager", world.sales))
+    for who, scopes in ((people.stranger, SCOPES), (idle, SCOPES), (above, SCOPES), (elsewhere, REVOKER)):
+        hidden = await world.call(who, "GET", f"/v1/grants/{grant['id']}", scopes=scopes)
+        problem(hidden, 404, "not-found")
+        assert good(await world.call(who, "GET", "/v1/grants", scopes=scopes))["items"] == []
+    assert len(await world.events(grant["id"], "approvals.v1.access.refused")) == 4
     problem(await world.call(people.clerk, "GET", f"/v1/grants/{new_id()}"), 404, "not-found")
 
 
@@ -117,12 +122,15 @@ async def test_revocation_needs_its_scope_and_a_reason_that_stays_here(world: Wo
     problem(await world.call(people.manager, "POST", path, body), 403, "insufficient-scope")
     for wrong in ({}, {"reason": "  "}, {"reason": "x" * 2001}):
         problem(await world.call(people.manager, "POST", path, wrong, scopes=REVOKER), 422, "invalid-request")
-    after = good(await world.call(people.stranger, "POST", path, body, scopes=REVOKER))
+    elsewhere = await world.hire(world.sales, ("service_manager", world.sales))
+    problem(await world.call(elsewhere, "POST", path, body, scopes=REVOKER), 404, "not-found")
+    supervisor = await world.hire(world.service, ("information_supervisor", world.service))
+    after = good(await world.call(supervisor, "POST", path, body, scopes=REVOKER))
     assert after["state"] == "revoked"
     problem(await world.call(people.manager, "POST", path, body, scopes=REVOKER), 409, "grant-ended")
     problem(await world.call(people.clerk, "POST", f"/v1/grants/{grant['id']}/return"), 409, "grant-ended")
     (revoked,) = await world.events(grant["id"], "approvals.v1.grant.revoked")
-    assert (revoked.data, revoked.person) == ({"grant": grant["id"]}, people.stranger.person)
+    assert (revoked.data, revoked.person) == ({"grant": grant["id"]}, supervisor.person)
 
 
 async def resolve(world: World, grant: str, client: str = "records", scope: str = "grants:resolve") -> Any:

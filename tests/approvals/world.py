@@ -54,6 +54,8 @@ class World:
     descriptors: dict[UUID, dict[str, Any]]
     asked: list[str]
     """Paths that the approvals service asked of its peers."""
+    held: dict[UUID, tuple[tuple[str, UUID], ...]] = field(default_factory=dict)
+    """The roles of each account."""
     group: UUID = field(default_factory=new_id)
     company: UUID = field(default_factory=new_id)
     sales: UUID = field(default_factory=new_id)
@@ -89,6 +91,7 @@ class World:
         """An account in a unit with its roles, of a new person or of one who has another account."""
         who = Who(new_id(), person or new_id())
         await self.tell(AccountCreated(account=who.account, person=who.person, unit=unit, clearance="internal"))
+        self.held[who.account] = roles
         for role, of in roles:
             marks = {"account": who.account, "person": who.person}
             await self.tell(RoleAssigned(assignment=new_id(), role=role, unit=of, **marks))
@@ -112,7 +115,9 @@ class World:
         """A Txn-Token for the approvals service."""
         if who is None:
             return txn_token(self.keys, "approvals", scopes, at=self.clock.now())
-        return txn_token(self.keys, "approvals", scopes, account=who.account, person=who.person, at=self.clock.now())
+        marks = {"account": who.account, "person": who.person}
+        roles = self.held.get(who.account, ())
+        return txn_token(self.keys, "approvals", scopes, roles=roles, at=self.clock.now(), **marks)
 
     async def call(
         self,

@@ -93,7 +93,8 @@ class World:
     source: Source = field(default_factory=lambda: Source(int(new_id()) % 2**32))
 
     def __post_init__(self) -> None:
-        self.custodian = Who(units=(self.unit,))
+        offices = (("records_clerk", self.unit), ("service_manager", self.unit))
+        self.custodian = Who(units=(self.unit,), roles=offices)
         self.colleague = Who()
 
     @property

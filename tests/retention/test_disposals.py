@@ -48,7 +48,7 @@ class Office:
     """Who takes part in a disposal."""
 
     def __init__(self, bench: Bench) -> None:
-        self.reader = Person(READER)
+        self.reader = Person(READER, (("inspector", bench.company),))
         self.proposer = Person((*READER, "disposals:propose"), (("information_officer", bench.unit),))
         self.approvers = [new_id(), new_id()]
         self.executor = Person((*READER, "disposals:execute"), (("records_clerk", bench.unit),))
@@ -163,9 +163,10 @@ async def test_a_clock_is_never_set_back(bench: Bench) -> None:
 
 
 async def test_hold_blocks_every_step_until_another_person_lifts_it(bench: Bench, office: Office) -> None:
-    placer = Person((*READER, "holds:place", "holds:release"))
+    compliance = (("compliance_officer", bench.company),)
+    placer = Person((*READER, "holds:place", "holds:release"), compliance)
     other_account = replace(placer, account=new_id())
-    releaser = Person(("holds:release",))
+    releaser = Person(("holds:release",), compliance)
     record = await bench.record()
     placed = await bench.post("/v1/holds", placer, {"record": str(record), "reason": "a lawsuit"})
     assert placed.status_code == 201
@@ -275,9 +276,40 @@ async def test_the_database_itself_refuses_a_second_duty(bench: Bench, office: O
 async def test_executor_and_witness_are_of_the_offices_that_the_pack_names(bench: Bench, office: Office) -> None:
     disposal = await approved(bench, office, await bench.record())
     for roles in ((), (("inspector", bench.unit),), (("records_clerk", new_id()),)):
-        assert await execute(bench, disposal, Person(("disposals:execute",), roles)) == (403, "another-office")
+        assert await execute(bench, disposal, Person(("disposals:execute",), roles)) == (404, "not-found")
     assert await execute(bench, disposal, office.executor) == (200, "executing")
-    assert await witness(bench, disposal, Person(("disposals:witness",), ())) == (403, "another-office")
+    manager = Person(("disposals:witness",), (("project_manager", bench.unit),))
+    assert await witness(bench, disposal, manager) == (403, "another-office")
+
+
+@pytest.mark.clause("A4.34")
+async def test_an_office_elsewhere_finds_no_record_of_the_unit_and_changes_none(bench: Bench, office: Office) -> None:
+    record, gone = await bench.record(), await bench.record()
+    elsewhere = (("records_clerk", new_id()), ("compliance_officer", new_id()), ("general_manager", new_id()))
+    scopes = (*READER, "disposals:propose", "disposals:execute", "holds:place", "holds:release")
+    stranger = Person(scopes, elsewhere)
+    placer = Person(("holds:place",), (("compliance_officer", bench.company),))
+    about = {"record": str(record), "reason": "a lawsuit"}
+    hold = (await bench.post("/v1/holds", placer, about)).headers["Location"]
+    disposal = await approved(bench, office, gone)
+    for path, body in (
+        ("/v1/holds", about),
+        ("/v1/disposals", about),
+        (f"{hold}/release", {"reason": "settled"}),
+        (f"/v1/disposals/{disposal}/execution", {"method": "crypto_shred"}),
+    ):
+        hidden = await bench.post(path, stranger, body)
+        assert (hidden.status_code, hidden.json()["type"]) == (404, "urn:dossier:problem:not-found")
+    for path in (hold, f"/v1/disposals/{disposal}"):
+        hidden, unknown = [await bench.get(each, stranger) for each in (path, f"{path.rpartition('/')[0]}/{new_id()}")]
+        told = [{**each.json(), "instance": ""} for each in (hidden, unknown)]
+        assert (hidden.status_code, told[0]) == (404, told[1])
+    for path in ("/v1/holds", "/v1/disposals", "/v1/retention/clocks", "/v1/retention/due"):
+        assert (await bench.get(path, stranger)).json()["items"] == []
+        assert (await bench.get(path, office.reader, limit="200")).json()["items"]
+    assert len(await bench.emitted(AccessRefused, object=disposal, slug="not-found")) == 2
+    assert (await bench.get(hold, office.reader)).json()["released_at"] is None
+    assert await state(bench, office, disposal) == "approved"
 
 
 async def test_method_is_one_that_the_pack_allows(bench: Bench, office: Office) -> None:
@@ -366,7 +398,7 @@ async def test_a_revoked_grant_ends_the_case_until_the_order_is_given(bench: Ben
 
 async def test_due_list_says_what_stands_in_the_way_and_pages(bench: Bench, office: Office) -> None:
     records = [await bench.record(ended_on=date(1990, 1, 1 + place)) for place in range(3)]
-    placer = Person(("holds:place",))
+    placer = Person(("holds:place",), (("compliance_officer", bench.company),))
     await bench.post("/v1/holds", placer, {"record": str(records[0]), "reason": "a lawsuit"})
     await bench.hear("records", copy_of(records[1]))
     disposal = await propose(bench, office, records[2])

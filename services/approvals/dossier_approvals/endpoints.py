@@ -151,8 +151,10 @@ async def decide_task(task_id: UUID, body: NewDecision, by: Decider, session: Wr
 
 @router.get("/v1/grants", openapi_extra=objects(Reach.PARTY, otherwise=200, also=OF_REVOKER))
 async def list_grants(by: GrantReader, session: Read, page: Paged, request: Request) -> GrantList:
-    """Grants that the caller holds or has decided on; all of them for who may revoke."""
-    items = await service.list_grants(session, by, _now(request), limit=page.limit, before=after_id(page))
+    """Grants that the caller holds or has decided on; who may revoke sees those of the units of his office."""
+    items = await service.list_grants(
+        session, _policy(request), by, _now(request), limit=page.limit, before=after_id(page)
+    )
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return GrantList(items=items[: page.limit])
@@ -161,14 +163,14 @@ async def list_grants(by: GrantReader, session: Read, page: Paged, request: Requ
 @router.get("/v1/grants/{grant_id}", openapi_extra=objects(Reach.PARTY, otherwise=404, also=OF_REVOKER))
 async def show_grant(grant_id: UUID, by: GrantReader, session: Read, request: Request) -> GrantShown:
     """A grant, during its term and after it."""
-    return await service.show_grant(session, grant_id, by, _now(request))
+    return await service.show_grant(session, _policy(request), grant_id, by, _now(request))
 
 
 @router.post("/v1/grants/{grant_id}/return", openapi_extra=OWN)
 async def return_grant(grant_id: UUID, by: GrantReader, session: Write, request: Request) -> GrantShown:
     """The holder gives the grant back early."""
-    await service.return_grant(session, grant_id, by, _now(request))
-    return await service.show_grant(session, grant_id, by, _now(request))
+    await service.return_grant(session, _policy(request), grant_id, by, _now(request))
+    return await service.show_grant(session, _policy(request), grant_id, by, _now(request))
 
 
 @router.post("/v1/grants/{grant_id}/revocation", openapi_extra=objects(Reach.PARTY, Reach.UNIT, otherwise=404))
@@ -176,8 +178,9 @@ async def revoke_grant(
     grant_id: UUID, body: NewRevocation, by: Revoker, session: Write, request: Request
 ) -> GrantShown:
     """Ends a grant before its time."""
-    await service.revoke_grant(session, _texts(request), grant_id, body.reason, by, _now(request))
-    return await service.show_grant(session, grant_id, by, _now(request))
+    policy, now = _policy(request), _now(request)
+    await service.revoke_grant(session, policy, _texts(request), grant_id, body.reason, by, now)
+    return await service.show_grant(session, policy, grant_id, by, now)
 
 
 @router.get("/internal/v1/grants/{grant_id}")

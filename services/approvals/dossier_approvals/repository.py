@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +23,7 @@ from dossier_approvals.models import (
 )
 
 FRESH = {"populate_existing": True}
+UNTRACKED = {"synchronize_session": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Loaded:
 
     def persons(self, position: int) -> frozenset[UUID]:
         """Who may decide a stage."""
-        return frozenset(each.person for each in self.candidates if each.position == position)
+        here = (each for each in self.candidates if each.position == position)
+        return frozenset(each.person for each in here if each.removed_at is None)
 
     def open_step(self) -> Step:
         """The step that waits; there is exactly one while the request is open."""
@@ -66,6 +68,26 @@ async def add_request(
 async def add_candidates(session: AsyncSession, candidates: Sequence[dict[str, Any]]) -> None:
     """More who may decide; who is there already stays as he is."""
     await session.execute(insert(Candidate).on_conflict_do_nothing(), list(candidates))
+
+
+async def remove_candidates(session: AsyncSession, candidates: Sequence[Candidate], at: datetime) -> None:
+    """These may decide no more."""
+    keys = [(each.request, each.position, each.account) for each in candidates]
+    key = tuple_(Candidate.request, Candidate.position, Candidate.account)
+    await session.execute(update(Candidate).where(key.in_(keys)).values(removed_at=at), execution_options=UNTRACKED)
+
+
+async def restore_candidates(session: AsyncSession, candidates: Sequence[dict[str, Any]]) -> None:
+    """These may decide; who was taken out before is there again."""
+    added = insert(Candidate)
+    key = [Candidate.request, Candidate.position, Candidate.account]
+    await session.execute(added.on_conflict_do_update(index_elements=key, set_={"removed_at": None}), list(candidates))
+
+
+async def change_stage(session: AsyncSession, request_id: UUID, position: int, **values: Any) -> None:
+    """How many are needed, or since when nobody is there."""
+    stage = update(RequestStage).where(RequestStage.request == request_id, RequestStage.position == position)
+    await session.execute(stage.values(**values), execution_options=UNTRACKED)
 
 
 async def request(session: AsyncSession, request_id: UUID, *, lock: bool = False) -> Request | None:
@@ -98,12 +120,15 @@ async def request_of_disposal(session: AsyncSession, disposal: UUID) -> UUID | N
 
 
 def _takes_part(person: UUID) -> ColumnElement[bool]:
-    candidate = exists().where(Candidate.request == Request.id, Candidate.person == person)
-    return or_(Request.requester_person == person, candidate)
+    candidate = exists().where(
+        Candidate.request == Request.id, Candidate.person == person, Candidate.removed_at.is_(None)
+    )
+    decided = exists().where(Decision.request == Request.id, Decision.person == person)
+    return or_(Request.requester_person == person, candidate, decided)
 
 
 async def takes_part(session: AsyncSession, request_id: UUID, person: UUID) -> bool:
-    """Whether the person asked, or is a candidate of any stage."""
+    """Whether the person asked, has decided, or is a candidate of any stage."""
     query = select(Request.id).where(Request.id == request_id, _takes_part(person))
     return (await session.execute(query)).first() is not None
 
@@ -120,6 +145,33 @@ async def open_requests_on(session: AsyncSession, record: UUID) -> list[Request]
     """Open requests about a record, locked, in the order of their ids."""
     about = exists().where(RequestRecord.request == Request.id, RequestRecord.record == record)
     query = select(Request).where(Request.state == "open", about).order_by(Request.id).with_for_update()
+    return list((await session.execute(query.execution_options(**FRESH))).scalars())
+
+
+async def open_requests_of(session: AsyncSession, person: UUID) -> list[Request]:
+    """Open requests that the person made, locked, in the order of their ids."""
+    query = select(Request).where(Request.state == "open", Request.requester_person == person)
+    query = query.order_by(Request.id).with_for_update().execution_options(**FRESH)
+    return list((await session.execute(query)).scalars())
+
+
+async def open_requests_before(session: AsyncSession, person: UUID) -> list[Request]:
+    """Open requests in which the person may decide a stage, locked, in the order of their ids."""
+    candidate = exists().where(
+        Candidate.request == Request.id, Candidate.person == person, Candidate.removed_at.is_(None)
+    )
+    query = select(Request).where(Request.state == "open", candidate).order_by(Request.id).with_for_update()
+    return list((await session.execute(query.execution_options(**FRESH))).scalars())
+
+
+async def open_requests_lacking(session: AsyncSession, role: str) -> list[Request]:
+    """Open requests with a vacant stage that this role decides, locked, in the order of their ids."""
+    vacant = exists().where(
+        RequestStage.request == Request.id,
+        RequestStage.vacant_since.is_not(None),
+        RequestStage.offices.contains([{"role": role}]),
+    )
+    query = select(Request).where(Request.state == "open", vacant).order_by(Request.id).with_for_update()
     return list((await session.execute(query.execution_options(**FRESH))).scalars())
 
 
@@ -179,7 +231,10 @@ async def tasks_of(
         .where(
             Step.state == "open",
             exists().where(
-                Candidate.request == Step.request, Candidate.position == Step.position, Candidate.person == person
+                Candidate.request == Step.request,
+                Candidate.position == Step.position,
+                Candidate.person == person,
+                Candidate.removed_at.is_(None),
             ),
             ~exists().where(
                 Participant.request == Step.request, Participant.round == Step.round, Participant.person == person
@@ -221,12 +276,24 @@ async def grant_of(session: AsyncSession, request_id: UUID) -> UUID | None:
     return (await session.execute(select(Grant.id).where(Grant.request == request_id))).scalar_one_or_none()
 
 
-async def grants_of(session: AsyncSession, person: UUID | None, *, limit: int, before: UUID | None) -> list[Grant]:
-    """Grants that the person holds or had a part in, the newest first; all grants for None."""
+async def units_of_request(session: AsyncSession, request_id: UUID) -> frozenset[UUID]:
+    """The units of the records that were asked for, as they were then."""
+    query = select(RequestRecord.unit).where(RequestRecord.request == request_id)
+    return frozenset((await session.execute(query)).scalars())
+
+
+async def grants_of(
+    session: AsyncSession, person: UUID | None, units: Collection[UUID] | None, *, limit: int, before: UUID | None
+) -> list[Grant]:
+    """Grants that the person holds or had a part in, or whose records are all of the units, the newest first.
+
+    All grants for None as units.
+    """
     query = select(Grant).order_by(Grant.id.desc()).limit(limit)
-    if person is not None:
+    if units is not None:
+        elsewhere = exists().where(RequestRecord.request == Grant.request, RequestRecord.unit.not_in(units))
         decided = exists().where(Decision.request == Grant.request, Decision.person == person)
-        query = query.where(or_(Grant.holder_person == person, decided))
+        query = query.where(or_(Grant.holder_person == person, decided, ~elsewhere))
     if before is not None:
         query = query.where(Grant.id < before)
     return list((await session.execute(query)).scalars())
@@ -245,6 +312,13 @@ async def end_grant(session: AsyncSession, grant_id: UUID, state: str, at: datet
     """The grant ends by an act."""
     values = {"state": state, "ended_at": at, "end_reason": reason}
     await session.execute(update(Grant).where(Grant.id == grant_id).values(values))
+
+
+async def revoke_grants_of(session: AsyncSession, person: UUID, at: datetime) -> list[UUID]:
+    """No grant of this holder's covers anything any more; those that did until now."""
+    held = update(Grant).where(Grant.holder_person == person, Grant.state == "active", Grant.until > at)
+    ended = held.values(state="revoked", ended_at=at).returning(Grant.id)
+    return sorted((await session.execute(ended, execution_options=UNTRACKED)).scalars())
 
 
 async def count_use(session: AsyncSession, grant_id: UUID, use: int) -> None:

@@ -274,11 +274,11 @@ async def start_import(
 
 
 @api.get("/v1/imports/{import_id}", openapi_extra=objects(Reach.OWN, Reach.UNIT, otherwise=404))
-async def show_import(session: Read, page: Paged, import_id: UUID, _actor: auth.Importer) -> schemas.ImportReport:
+async def show_import(
+    request: Request, session: Read, page: Paged, import_id: UUID, actor: auth.Importer
+) -> schemas.ImportReport:
     """How far an import has come, and its refused rows, page by page."""
-    job = await repository.import_(session, import_id)
-    if job is None:
-        raise NotFound("There is no such import.")
+    job = await imports.seen(session, desk_of(request), import_id, actor)
     refused = await repository.refusals(session, import_id, page)
     if len(refused) > page.limit:
         page.more(refused[page.limit - 1].row)

@@ -5,6 +5,7 @@ Forbidden
 ├── NotQualified          no valid agreement, training or vetting (B2.5.4)
 ├── ClearanceTooLow       the level is above the caller's clearance
 ├── NoNeedToKnow          the level shows this to nobody but the custodian and the named
+├── AnotherUnit           the caller holds no such office in the unit, or above it
 ├── GrantRequired         names the approvals that would be needed (A8.17)
 ├── GrantExhausted        all uses are used
 ├── PurposeNotCovered     neither consent, contract nor law covers the purpose (B5.2)
@@ -52,6 +53,13 @@ class NoNeedToKnow(Forbidden):
 
     slug = "no-need-to-know"
     words = Words("不在知晓范围内", "No need to know")
+
+
+class AnotherUnit(Forbidden):
+    """A role is held in a unit, and counts there and below (A4.34, B3.4.1)."""
+
+    slug = "another-unit"
+    words = Words("不在您任职的部门范围内", "Your office does not reach this unit")
 
 
 class GrantRequired(Forbidden):

@@ -19,7 +19,9 @@ from dossier_common.contracts.records import ImportCompleted, ImportFailed, Impo
 from dossier_common.database import Database
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
-from dossier_common.problems import Fault, TooLarge, UnsupportedMedia
+from dossier_common.problems import Fault, Hidden, NotFound, TooLarge, UnsupportedMedia
+from dossier_common.reach import reaches
+from dossier_common.scopes import Scope
 from dossier_records import envelopes, errors, repository, service, spreadsheets, workbooks
 from dossier_records.faults import Fault as RowFault
 from dossier_records.faults import FaultCode, Severity
@@ -47,7 +49,10 @@ async def receive(
     limit: int,
     actor: Subject,
 ) -> Import:
-    """The file is sealed and waits for the worker. Raises UnsupportedMedia, TooLarge, Invalid, PlanClosed."""
+    """The file is sealed and waits for the worker.
+
+    Raises UnsupportedMedia, TooLarge, Invalid, PlanClosed, AnotherUnit.
+    """
     media_type, charset = _media_type(content_type)
     if len(content) > limit:
         raise TooLarge(f"A spreadsheet has at most {limit} bytes.")
@@ -55,6 +60,7 @@ async def receive(
         raise errors.UnreadableFile(errors=[Fault(pointer="", code="empty", detail="文件为空 · the file is empty")])
     await service.usable_plan(session, plan_id, desk.clock.now().date())
     await service.ensure_custodian(session, unit, custodian)
+    await service.ensure_office(session, desk, actor, Scope.RECORDS_IMPORT, unit)
     import_id = new_id()
     job = Import(
         id=import_id,
@@ -78,6 +84,17 @@ async def receive(
     await repository.add(session, job)
     event = ImportReceived(import_id=import_id, digest=desk.vault.digest(content), bytes=len(content))
     await outbox.add(session, event, by=actor, at=desk.clock.now())
+    return job
+
+
+async def seen(session: AsyncSession, desk: Desk, import_id: UUID, actor: Subject) -> Import:
+    """An import, for who sent it and for the offices of its unit. Raises NotFound, Hidden."""
+    job = await repository.import_(session, import_id)
+    if job is None:
+        raise NotFound("There is no such import.")
+    own = actor.person is not None and job.person == actor.person
+    if not own and not await reaches(session, desk.policy, actor, Scope.RECORDS_IMPORT, job.unit):
+        raise Hidden("There is no such import.")
     return job
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from dossier_retention.models import Certificate, Copy, Disposal, Hold, Participant, Record, RetentionClock
 from dossier_retention.rules import OPEN, CopyState, DisposalState, Duty, Standing
@@ -61,7 +62,8 @@ async def clocks(
 
 def _of_units(record_id: Any, units: Collection[UUID] | None) -> ColumnElement[bool]:
     """Whether the record belongs to one of the units; to any of all of them for None."""
-    return true() if units is None else exists().where(Record.id == record_id, Record.unit.in_(units))
+    of = aliased(Record)
+    return true() if units is None else exists().where(of.id == record_id, of.unit.in_(units))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from dossier_approvals.service import cases
 from dossier_common import outbox
 from dossier_common.contracts.approvals import Conditions, GrantReturned, GrantRevoked
 from dossier_common.identity import Subject
+from dossier_common.policy import Policy
 from dossier_common.problems import Hidden, NotFound
+from dossier_common.reach import units_reached
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
 
@@ -24,43 +26,48 @@ def state_of(grant: Grant, now: datetime) -> GrantState:
     return rules.grant_state(GrantState(grant.state), grant.until, grant.uses, grant.uses_counted, now)
 
 
-def _may_see(grant: Grant, by: Subject) -> bool:
-    """The holder, the deciders of the case, and whoever may revoke (`persons` holds the first two)."""
-    return Scope.GRANTS_REVOKE in by.scopes or (by.person is not None and by.person in grant.persons)
+async def _units_revoked(session: AsyncSession, policy: Policy, by: Subject) -> frozenset[UUID] | None:
+    """The units over whose records the caller may revoke grants; None for all."""
+    if Scope.GRANTS_REVOKE not in by.scopes:
+        return frozenset()
+    return await units_reached(session, policy, by, Scope.GRANTS_REVOKE)
 
 
-async def _seen(session: AsyncSession, grant_id: UUID, by: Subject, *, lock: bool = False) -> Grant:
+async def _seen(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subject, *, lock: bool = False) -> Grant:
+    """The grant, for its holder, the deciders of its case, and whoever may revoke in the unit of each of its records.
+
+    Raises NotFound, Hidden.
+    """
     grant = await repository.grant(session, grant_id, lock=lock)
     if grant is None:
         raise NotFound
-    if not _may_see(grant, by):
-        raise Hidden
+    if by.person is None or by.person not in grant.persons:
+        units = await _units_revoked(session, policy, by)
+        if units is not None and not await repository.units_of_request(session, grant.request) <= units:
+            raise Hidden
     return grant
 
 
 async def list_grants(
-    session: AsyncSession, by: Subject, now: datetime, *, limit: int, before: UUID | None
+    session: AsyncSession, policy: Policy, by: Subject, now: datetime, *, limit: int, before: UUID | None
 ) -> list[GrantShown]:
     """A page of what the caller may see, the newest first; one more than the limit when there is a next page."""
-    everything = Scope.GRANTS_REVOKE in by.scopes
-    if not everything and by.person is None:
-        return []
-    person = None if everything else by.person
-    grants = await repository.grants_of(session, person, limit=limit + 1, before=before)
+    units = await _units_revoked(session, policy, by)
+    grants = await repository.grants_of(session, by.person, units, limit=limit + 1, before=before)
     records = await repository.granted_records(session, [grant.id for grant in grants])
-    return [_shown(grant, records[grant.id], now) for grant in grants]
+    return [shown(grant, records[grant.id], now) for grant in grants]
 
 
-async def show_grant(session: AsyncSession, grant_id: UUID, by: Subject, now: datetime) -> GrantShown:
+async def show_grant(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subject, now: datetime) -> GrantShown:
     """The grant. Raises NotFound, Hidden."""
-    grant = await _seen(session, grant_id, by)
-    return _shown(grant, (await repository.granted_records(session, [grant.id]))[grant.id], now)
+    grant = await _seen(session, policy, grant_id, by)
+    return shown(grant, (await repository.granted_records(session, [grant.id]))[grant.id], now)
 
 
-async def return_grant(session: AsyncSession, grant_id: UUID, by: Subject, now: datetime) -> None:
+async def return_grant(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subject, now: datetime) -> None:
     """The holder gives the grant back before its end. Raises NotFound, Hidden, NotTheHolder, GrantEnded."""
     _, person = cases.person_of(by)
-    grant = await _seen(session, grant_id, by, lock=True)
+    grant = await _seen(session, policy, grant_id, by, lock=True)
     if grant.holder_person != person:
         raise NotTheHolder
     if grant.state != GrantState.ACTIVE:
@@ -70,10 +77,10 @@ async def return_grant(session: AsyncSession, grant_id: UUID, by: Subject, now: 
 
 
 async def revoke_grant(
-    session: AsyncSession, texts: SealedTexts, grant_id: UUID, reason: str, by: Subject, now: datetime
+    session: AsyncSession, policy: Policy, texts: SealedTexts, grant_id: UUID, reason: str, by: Subject, now: datetime
 ) -> None:
-    """The grant ends at once, wherever it is used. The reason stays here. Raises NotFound, GrantEnded."""
-    grant = await _seen(session, grant_id, by, lock=True)
+    """The grant ends at once, wherever it is used. The reason stays here. Raises NotFound, Hidden, GrantEnded."""
+    grant = await _seen(session, policy, grant_id, by, lock=True)
     if grant.state != GrantState.ACTIVE:
         raise GrantEnded(grant.state)
     sealed = texts.seal(reason)
@@ -87,8 +94,8 @@ async def resolve_grant(session: AsyncSession, grant_id: UUID, now: datetime) ->
     if grant is None:
         raise NotFound
     records = (await repository.granted_records(session, [grant.id]))[grant.id]
-    shown = _shown(grant, records, now).model_dump(exclude={"id", "issued_at", "ended_at"})
-    return GrantResolved(grant=grant.id, **shown)
+    found = shown(grant, records, now).model_dump(exclude={"id", "issued_at", "ended_at"})
+    return GrantResolved(grant=grant.id, **found)
 
 
 async def count_use(session: AsyncSession, grant_id: UUID, use: int) -> None:
@@ -104,7 +111,8 @@ async def end_record(session: AsyncSession, record: UUID, now: datetime) -> None
         await cases.reject(session, loaded, StepState.CANCELLED, by=None, now=now)
 
 
-def _shown(grant: Grant, records: list[UUID], now: datetime) -> GrantShown:
+def shown(grant: Grant, records: list[UUID], now: datetime) -> GrantShown:
+    """A grant over these records, as it stands now."""
     return GrantShown.model_validate(
         {
             "id": grant.id,

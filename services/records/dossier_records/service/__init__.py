@@ -1,7 +1,7 @@
 """Use cases of the records service: load, decide, change, emit. `reading`, `copies` and `imports` have theirs."""
 
 from dossier_records.service.changing import change
-from dossier_records.service.desk import Desk
+from dossier_records.service.desk import Desk, ensure_office
 from dossier_records.service.finding import Found, catalogue, explain, facts, grant_row, known_record, search, show
 from dossier_records.service.plans import create_plan, ensure_custodian, usable_plan
 from dossier_records.service.registering import EVIDENCE, prepare, register
@@ -14,6 +14,7 @@ __all__ = [
     "change",
     "create_plan",
     "ensure_custodian",
+    "ensure_office",
     "explain",
     "facts",
     "grant_row",

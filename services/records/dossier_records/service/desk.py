@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.clock import Clock
+from dossier_common.identity import Subject
 from dossier_common.policy import Form, Policy, UnknownNameError
 from dossier_common.problems import Fault, Invalid
-from dossier_records import faults
+from dossier_common.reach import reaches
+from dossier_common.scopes import Scope
+from dossier_records import errors, faults
 from dossier_records.vault import Vault
 
 
@@ -18,6 +24,12 @@ class Desk:
     policy: Policy
     vault: Vault
     clock: Clock
+
+
+async def ensure_office(session: AsyncSession, desk: Desk, actor: Subject, scope: Scope, unit: UUID) -> None:
+    """Who puts something into a unit holds a role with this scope in it, or above it. Raises AnotherUnit."""
+    if not await reaches(session, desk.policy, actor, scope, unit):
+        raise errors.AnotherUnit
 
 
 def known(lookup: Any, name: str) -> bool:

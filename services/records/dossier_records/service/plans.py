@@ -10,14 +10,16 @@ from dossier_common.contracts.records import PlanCreated
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.problems import Fault, Invalid
+from dossier_common.scopes import Scope
 from dossier_records import errors, repository, schemas
 from dossier_records.models import Plan
-from dossier_records.service.desk import Desk, known
+from dossier_records.service.desk import Desk, ensure_office, known
 
 
 async def create_plan(session: AsyncSession, desk: Desk, new: schemas.NewPlan, actor: Subject) -> Plan:
-    """A plan takes effect. Raises Invalid for names that the pack does not know."""
+    """A plan takes effect. Raises Invalid for names that the pack does not know, AnotherUnit."""
     await _ensure_unit(session, new.unit)
+    await ensure_office(session, desk, actor, Scope.PLANS_MANAGE, new.unit)
     unknown = [
         Fault(pointer=f"/{section}/{place}", code="unknown-name", detail="The policy has no such name.")
         for section, names, lookup in (

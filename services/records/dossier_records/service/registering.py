@@ -14,10 +14,11 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy
 from dossier_common.problems import Fault, Invalid
+from dossier_common.scopes import Scope
 from dossier_records import errors, repository, rules, schemas, validators
 from dossier_records.envelopes import Sealed
 from dossier_records.models import Consent, Plan, Record
-from dossier_records.service.desk import Desk, faults_of, form_of, known
+from dossier_records.service.desk import Desk, ensure_office, faults_of, form_of, known
 from dossier_records.service.plans import ensure_custodian, usable_plan
 from dossier_records.vault import Vault
 
@@ -28,10 +29,11 @@ EVIDENCE = "consent-evidence"
 async def register(session: AsyncSession, desk: Desk, new: schemas.NewRecord, actor: Subject) -> Record:
     """A record exists, sealed, indexed, with level and custodian.
 
-    Raises IncompleteRecord, OutsidePlan, DuplicateRecord, PlanClosed, Invalid.
+    Raises IncompleteRecord, OutsidePlan, DuplicateRecord, PlanClosed, AnotherUnit, Invalid.
     """
     plan = await usable_plan(session, new.plan, desk.clock.now().date())
     await ensure_custodian(session, new.unit, new.custodian)
+    await ensure_office(session, desk, actor, Scope.RECORDS_REGISTER, new.unit)
     fields = _judge(desk, new)
     _ensure_planned(desk.policy, plan, new, fields)
     record_id = new_id()
