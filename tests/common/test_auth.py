@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 from starlette.datastructures import Headers
 from tests.support.tokens import ISSUER, TestKeys, service_token, txn_token
+from tests.support.waiting import eventually
 
 from dossier_common import auth
 from dossier_common.auth import ACCESS_TYPE, TXN_TYPE, Verifier, subject_from
@@ -270,6 +271,31 @@ async def test_new_key_of_the_gateway_is_found(gateway: Gateway, monkeypatch: py
     monkeypatch.setattr(auth, "REFETCH_AFTER", 0.0)
     await gateway.verify(gateway.txn())
     await gateway.verify(old)
+
+
+async def test_key_that_was_withdrawn_is_trusted_no_longer(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, stolen = gateway.txn(), gateway.keys
+    await gateway.verify(seen)
+    monkeypatch.setattr(auth, "KEEP_KEYS", 0.0)
+    gateway.away = True
+    await gateway.verify(gateway.txn(client="while-away"))
+    gateway.away, gateway.keys = False, TestKeys()
+    gateway.published = [gateway.keys.signing.public_jwk()]
+
+    async def forged() -> bool:
+        try:
+            await gateway.verify(sign(stolen, gateway.claims(sub=str(new_id()), person=str(new_id()))))
+            await gateway.verify(seen)
+        except Unauthenticated:
+            return False
+        return True
+
+    await eventually(forged, expected=False)
+    await refused(gateway, seen)
+    monkeypatch.setattr(auth, "REFETCH_AFTER", 0.0)
+    await gateway.verify(gateway.txn())
 
 
 async def test_without_keys_nobody_is_believed_and_the_answer_is_503(

@@ -25,6 +25,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from starlette.requests import HTTPConnection
 
+from dossier_common import telemetry
 from dossier_common.clock import Clock
 from dossier_common.identity import RoleIn, Subject
 from dossier_common.problems import InsufficientScope, Unauthenticated, UpstreamUnavailable
@@ -36,18 +37,25 @@ TXN_TYPE = "txntoken+jwt"
 ACCESS_TYPE = "at+jwt"
 LEEWAY = 2
 REFETCH_AFTER = 2.0
+KEEP_KEYS = 300.0
+FETCH_ERRORS = (httpx.HTTPError, OSError, JoseError, ValueError, TypeError, KeyError)
 
 FetchKeys = Callable[[], Awaitable[KeySet]]
 
 
 class Verifier:
-    """Verifies tokens for one audience; keys are fetched when first needed, and again for an unknown `kid`."""
+    """Verifies tokens for one audience; keys are fetched when first needed, and again for an unknown `kid`.
+
+    They are looked at again every five minutes, beside the calls, so that a key that was withdrawn is not trusted for
+    longer; while the gateway cannot be reached, the known ones hold.
+    """
 
     def __init__(self, issuer: str, audience: str, fetch: FetchKeys, clock: Clock) -> None:
         self._issuer, self._audience, self._fetch, self._clock = issuer, audience, fetch, clock
         self._keys: KeySet | None = None
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._seen: LRUCache[tuple[str, str], tuple[Subject, float]] = LRUCache(4096)
 
     async def verify(self, token: str, token_type: str) -> Subject:
@@ -87,17 +95,31 @@ class Verifier:
         """Keys that hold this one, if the gateway has it; asked for once at a time, and not again within seconds."""
         keys = self._keys
         if keys is not None and _holds(keys, kid):
+            if time.monotonic() - self._asked >= KEEP_KEYS:
+                self._asked = time.monotonic()
+                self._looking = asyncio.create_task(self._look_again(keys))
             return keys
         async with self._asking:
             if (self._keys is None or not _holds(self._keys, kid)) and time.monotonic() - self._asked >= REFETCH_AFTER:
                 self._asked = time.monotonic()
                 try:
                     self._keys = await self._fetch()
-                except (httpx.HTTPError, OSError, JoseError, ValueError, TypeError, KeyError) as error:
+                except FETCH_ERRORS as error:
                     raise UpstreamUnavailable("The gateway's keys cannot be had.") from error
         if self._keys is None:
             raise UpstreamUnavailable("The gateway's keys cannot be had.")
         return self._keys
+
+    async def _look_again(self, before: KeySet) -> None:
+        """Takes the keys as they are now; what was verified by one that is gone is verified anew."""
+        async with self._asking:
+            try:
+                self._keys = keys = await self._fetch()
+            except FETCH_ERRORS as error:
+                telemetry.log().warning("keys-not-fetched", error=type(error).__name__)
+                return
+        if not all(_holds(keys, str(key.kid)) for key in before.keys):
+            self._seen.clear()
 
 
 def _holds(keys: KeySet, kid: str) -> bool:
