@@ -11,11 +11,13 @@ Problem
 │   └── Taken
 └── Invalid 422
     ├── UnknownReference
-    └── WeakPassword
+    ├── WeakPassword
+    └── WrongPassword
 """
 
-from dossier_common.policy import Conflict as Duties
-from dossier_common.policy import MaintenanceRule
+from collections.abc import Collection
+
+from dossier_common.policy import MaintenanceRule, Policy
 from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, Words
 
 
@@ -50,31 +52,29 @@ class AuthorisationRequired(Forbidden):
 
 
 class DutyConflict(Conflict):
-    """One person would hold what nobody may hold together (invariant 4, A4.34)."""
+    """One person, or one application, would hold what nobody may hold together (invariant 4, A4.34).
+
+    Names each set that is broken, with the scopes on its sides; `held` and `wanted` are roles, or scopes of a client.
+    """
 
     slug = "duty-conflict"
     words = Words("职责冲突", "Conflicting duties")
 
-    def __init__(self, conflicts: list[Duties], held: list[str], wanted: list[str]) -> None:
+    def __init__(self, policy: Policy, scopes: Collection[str], held: Collection[str], wanted: Collection[str]) -> None:
         super().__init__(
             "These may not be held together.",
             conflicts=[
-                {"id": each.id, "title": each.title.model_dump(), "between": [list(side) for side in each.between]}
-                for each in conflicts
+                {
+                    "id": each.id,
+                    "title": each.title.model_dump(),
+                    "between": [list(side) for side in each.between],
+                    "sides": policy.sides_of(each.id, scopes),
+                }
+                for each in policy.conflicts_in(scopes)
             ],
-            held=held,
-            wanted=wanted,
+            held=sorted(held),
+            wanted=sorted(wanted),
         )
-
-
-class LastOfficer(Conflict):
-    """Nobody else holds an office of the three: without a holder, another could never be appointed (A1.5)."""
-
-    slug = "last-officer"
-    words = Words("该安全岗位将无人任职", "An office would have nobody")
-
-    def __init__(self, roles: list[str]) -> None:
-        super().__init__("Appoint another person first.", roles=roles)
 
 
 class Taken(Conflict):
@@ -93,5 +93,13 @@ class UnknownReference(Invalid):
 class WeakPassword(Invalid):
     """The policy's rules for passwords refuse it (A6.3.2, C2.3.3)."""
 
-    def __init__(self, faults: list[tuple[str, str]]) -> None:
-        super().__init__(errors=[Fault(pointer="/body/password", code=code, detail=text) for code, text in faults])
+    def __init__(self, faults: list[tuple[str, str]], pointer: str = "/body/password") -> None:
+        super().__init__(errors=[Fault(pointer=pointer, code=code, detail=text) for code, text in faults])
+
+
+class WrongPassword(Invalid):
+    """The present password that was given is not the account's, or the account is locked; counted as a sign-in is."""
+
+    def __init__(self) -> None:
+        wrong = "The password is wrong, or the account is locked for a while."
+        super().__init__(errors=[Fault(pointer="/body/password", code="wrong", detail=wrong)])

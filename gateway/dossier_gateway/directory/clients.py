@@ -26,7 +26,7 @@ async def register(
 
     `zones` are those of this deployment. Raises Taken, DutyConflict, UnknownReference.
     """
-    rules.ensure_no_scope_conflict(policy, client.scopes)
+    rules.ensure_no_scope_conflict(policy, (), client.scopes)
     client_rules.ensure_consistent(client, zones)
     secret = secrets.token_urlsafe(32) if client.confidential and client.jwks is None else None
     now = clock.now()

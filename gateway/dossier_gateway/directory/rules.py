@@ -1,6 +1,6 @@
 """Pure decisions of the directory."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import date
 from enum import StrEnum
 from ipaddress import ip_address
@@ -64,18 +64,37 @@ def ensure_not_himself(actor: Subject, person: object) -> None:
 
 def ensure_no_conflict(policy: Policy, held: Collection[str], wanted: str) -> None:
     """Raises DutyConflict when a person with these roles, in all of his accounts, may not have that one too."""
+    scopes = scopes_of_known(policy, [*held, wanted])
+    if policy.conflicts_in(scopes):
+        raise DutyConflict(policy, scopes, held, [wanted])
+
+
+def ensure_no_scope_conflict(policy: Policy, held: Collection[str], wanted: Collection[str]) -> None:
+    """Raises DutyConflict when one client, which holds some already, may not hold the wanted scopes together."""
+    if policy.conflicts_in(wanted):
+        raise DutyConflict(policy, wanted, held, wanted)
+
+
+def scopes_of_known(policy: Policy, roles: Iterable[str]) -> frozenset[str]:
+    """What these roles bundle; those that the policy has no more bundle nothing."""
     known = {role.id for role in policy.roles}
-    before = policy.scopes_of(role for role in held if role in known)
-    conflicts = policy.conflicts_in(before | policy.scopes_of([wanted]))
-    if conflicts:
-        raise DutyConflict(conflicts, sorted(held), [wanted])
+    return frozenset(map(str, policy.scopes_of(role for role in roles if role in known)))
 
 
-def ensure_no_scope_conflict(policy: Policy, scopes: Collection[str]) -> None:
-    """Raises DutyConflict when one client may not hold these scopes together."""
-    conflicts = policy.conflicts_in(scopes)
-    if conflicts:
-        raise DutyConflict(conflicts, [], sorted(scopes))
+def conflict_words(policy: Policy, granted: Collection[str], elsewhere: Collection[str]) -> str | None:
+    """Why no token is issued with these scopes to who holds the others elsewhere, naming both sides; None if it may be.
+
+    In the characters of an OAuth2 error's description (RFC 6749, 5.2).
+    """
+    together = {*granted, *elsewhere}
+    broken = [each for each in policy.conflicts_in(together) if policy.sides_of(each.id, granted)]
+    if not broken:
+        return None
+    told = (
+        f"{each.id}: " + " against ".join(" ".join(side) for side in policy.sides_of(each.id, together))
+        for each in broken
+    )
+    return f"duty-conflict: {'; '.join(told)}"
 
 
 def conflicting_roles(policy: Policy) -> dict[tuple[str, str], list[str]]:

@@ -273,6 +273,12 @@ class Policy(Item):
         held = frozenset(scopes)
         return [conflict for conflict, sets in self._tables["conflicts"].values() if _two_of(sets, held)]
 
+    def sides_of(self, conflict_id: str, scopes: Iterable[str]) -> list[list[str]]:
+        """Which of the scopes stand on which side of a conflict set; a side with none of them is left out."""
+        held = frozenset(scopes)
+        _, sides = self._tables["conflicts"][conflict_id]
+        return [sorted(map(str, held & side)) for side in sides if held & side]
+
     def qualifications_for(self, scope: str) -> tuple[Qualification, ...]:
         """What a person needs before he uses the scope."""
         found: tuple[Qualification, ...] = self._tables["qualifications_for"].get(scope, ())
