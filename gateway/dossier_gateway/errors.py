@@ -77,6 +77,16 @@ class DutyConflict(Conflict):
         )
 
 
+class LastOfficer(Conflict):
+    """Nobody else holds an office of the three: without a holder, another could never be appointed (A1.5)."""
+
+    slug = "last-officer"
+    words = Words("该安全岗位将无人任职", "An office would have nobody")
+
+    def __init__(self, roles: list[str]) -> None:
+        super().__init__("Appoint another person first.", roles=roles)
+
+
 class Taken(Conflict):
     """A name that is in use."""
 
