@@ -12,15 +12,19 @@ from dossier_common.contracts.gateway import AccessRefused
 from dossier_common.policy import load_policy
 from dossier_common.serve import serve
 from dossier_common.settings import load
+from dossier_gateway import keys
 from dossier_gateway.callers import Callers
 from dossier_gateway.console import documents, pages
-from dossier_gateway.directory import authorisation_endpoints, client_endpoints, offboarding_endpoints
 from dossier_gateway.directory import endpoints as directory
+from dossier_gateway.directory import offboarding_endpoints
 from dossier_gateway.oauth import endpoints as oauth
+from dossier_gateway.oauth import management
+from dossier_gateway.oauth.repository import Term
 from dossier_gateway.oauth.server import Server
 from dossier_gateway.oauth.service import SignInDesk
 from dossier_gateway.passwords import Hasher
 from dossier_gateway.proxy.app import Proxy
+from dossier_gateway.second_factor import Seal
 from dossier_gateway.settings import Settings
 from dossier_gateway.tokens import Tokens
 
@@ -30,18 +34,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     settings: Settings = state.settings
     state.policy = load_policy(settings.common.policy)
-    state.tokens = tokens = Tokens.open(settings)
+    state.tokens = tokens = Tokens.open(settings, state.clock.now())
     state.verifier = state.callers = Callers(state.database, state.policy, tokens, state.clock)
     state.oauth = Server(settings, state.policy, tokens)
     state.desk = SignInDesk(
         database=state.database,
         hasher=Hasher(settings.hashes_at_once),
-        rules=state.policy.passwords,
+        policy=state.policy,
         clock=state.clock,
-        term=timedelta(hours=settings.session_hours),
+        term=Term(timedelta(hours=settings.session_hours), state.oauth.idle),
+        family_term=state.oauth.family_term,
+        seal=Seal(state.signing_key),
     )
     state.documents = documents.Documents(app, settings)
-    yield
+    async with keys.followed(settings.token_key_file, tokens.follow, state.clock):
+        yield
 
 
 def create(settings: Settings | None = None, *, clock: Clock | None = None) -> FastAPI:
@@ -51,10 +58,9 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
         settings,
         routers=[
             directory.router,
-            authorisation_endpoints.router,
-            client_endpoints.router,
             offboarding_endpoints.router,
             oauth.router,
+            management.router,
             pages.router,
             documents.router,
         ],

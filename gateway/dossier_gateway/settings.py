@@ -17,13 +17,16 @@ class Settings(PartSettings):
 
     model_config = SettingsConfigDict(env_prefix="DOSSIER_GATEWAY_", frozen=True)
 
-    token_key_file: Path = Field(description="Ed25519 private key (PEM, PKCS 8) that signs tokens, and nothing else")
-    token_retired_keys_file: Path | None = Field(
-        default=None, description="JSON list of public JWKs of earlier token keys, whose last tokens still hold"
+    token_key_file: Path = Field(
+        description="Keys that sign tokens, and nothing else: an Ed25519 private key (PEM, PKCS 8), or the ring that "
+        "`keys rotate` makes of it"
     )
     forwarded_body: PositiveInt = Field(default=32 << 20, description="Longest request body that is forwarded, bytes")
     access_token_minutes: PositiveInt = Field(default=10, le=60)
     session_hours: PositiveInt = Field(default=9, le=24 * 30, description="How long a sign-in with a browser lasts")
+    session_idle_minutes: PositiveInt = Field(
+        default=60, le=24 * 60, description="After how long a sign-in ends that no code and no token is asked for with"
+    )
     refresh_days: PositiveInt = Field(default=1, le=90)
     enrolment_days: PositiveInt = Field(default=7, le=90)
     zones: dict[Network, str] = Field(
@@ -34,12 +37,22 @@ class Settings(PartSettings):
     trusted_proxies: tuple[Network, ...] = Field(
         default=(), description="JSON: networks whose X-Forwarded-For is believed"
     )
-    calls_per_second: PositiveFloat = Field(default=2000, description="Steady rate of one account or client")
+    calls_per_second: PositiveFloat = Field(
+        default=2000, description="Steady rate of one person, by all his accounts and tokens, at one replica"
+    )
     calls_at_once: PositiveInt = Field(default=4000, description="What may come at once above the steady rate")
+    client_calls_per_second: PositiveFloat = Field(default=4000, description="Steady rate of all tokens of one client")
+    client_calls_at_once: PositiveInt = 8000
+    address_calls_per_second: PositiveFloat = Field(default=4000, description="Steady rate of one address")
+    address_calls_at_once: PositiveInt = 8000
     sign_ins_per_second: PositiveFloat = Field(default=5, description="Steady rate of sign-ins from one address")
     sign_ins_at_once: PositiveInt = 100
     upstream_seconds: PositiveFloat = Field(default=35, description="Longest silence of a part that is being asked")
-    upstream_connections: PositiveInt = 128
+    upstream_connections: PositiveInt = Field(default=128, description="Connections to one part, by one replica")
+    call_seconds: PositiveFloat = Field(default=60, description="Longest time of a forwarded call, all in all")
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="JSON: exact origins whose scripts may call the API, without cookies; none by default"
+    )
     audit_log_vkey: str | None = Field(default=None, description="vkey of the audit log, for the well-known metadata")
     hashes_at_once: PositiveInt = Field(default=2, description="Argon2id computations side by side, 64 MiB each")
 

@@ -13,6 +13,7 @@ from dossier_gateway.console.words import WORDS
 
 router = make_router(tags=["pages"])
 STYLE = "/console/style.css"
+SIGN_OUT = "/oauth/sign-out"
 _environment = Environment(
     loader=PackageLoader("dossier_gateway.console"),
     autoescape=True,
@@ -23,8 +24,9 @@ _environment = Environment(
 
 
 def language(request: Request) -> str:
-    """`zh` or `en`, whichever the browser names first."""
-    for each in request.headers.get("accept-language", "").split(","):
+    """`zh` or `en`: what the request asks for (`ui_locales`, OpenID Connect), else what the browser names first."""
+    asked = request.query_params.get("ui_locales", "").split()
+    for each in (*asked, *request.headers.get("accept-language", "").split(",")):
         tag = each.strip()[:2].lower()
         if tag in WORDS:
             return tag
@@ -34,7 +36,7 @@ def language(request: Request) -> str:
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """A page. Its forms go to this site, and to the origin of `redirect`, where one is given and was checked."""
     chosen = language(request)
-    known = {"refusal": None, "faults": (), "username": "", "application": None, "redirect": None}
+    known = {"refusal": None, "faults": (), "username": "", "application": None, "redirect": None, "signed_in": None, "action": SIGN_OUT}
     content = _environment.get_template(template).render(
         **known | values, words=WORDS[chosen], language=chosen, style=STYLE
     )

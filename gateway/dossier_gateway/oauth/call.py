@@ -25,6 +25,7 @@ class Call:
     now: datetime
     family_term: timedelta
     browser: UUID | None = None
+    browser_until: datetime | None = None
     signed_in_at: datetime | None = None
     family: UUID = field(default_factory=new_id)
     nonce: str | None = None
@@ -37,6 +38,11 @@ class Call:
         """No token of the family holds any more."""
         repository.revoke(self.session, family, self.now + self.family_term)
         self.events.append(TokensRevoked(family=family, client_id=client, account=account, reason=reason))
+
+    def revoke_token(self, token: UUID, until: datetime, client: str, reason: str) -> None:
+        """This one access token, which is of no family, does not hold any more."""
+        repository.revoke(self.session, token, until)
+        self.events.append(TokensRevoked(token=str(token), client_id=client, reason=reason))
 
 
 def current() -> Call:

@@ -4,11 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import ClientMixin
-from joserfc.jwk import KeySet
 
 from dossier_common.scopes import Scope
 from dossier_common.topology import FOLLOWS, PARTS, PUBLISHERS
@@ -51,6 +51,10 @@ class RegisteredClient(ClientMixin):  # type: ignore[misc]  # Authlib has no typ
     scopes: frozenset[str]
     redirect_uris: tuple[str, ...]
     first_party: bool
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    keys: tuple[Mapping[str, Any], ...] = ()
+    former_secret: bytes | None = None
+    last_used_at: datetime | None = None
 
     def get_client_id(self) -> str:
         """Its id."""
@@ -71,11 +75,16 @@ class RegisteredClient(ClientMixin):  # type: ignore[misc]  # Authlib has no typ
         return redirect_uri in self.redirect_uris or (LOOPBACK in self.redirect_uris and _loopback(redirect_uri))
 
     def check_client_secret(self, client_secret: str) -> bool:
-        """Whether it is the secret."""
-        return self.secret is not None and hmac.compare_digest(self.secret, digest(client_secret))
+        """Whether it is the secret, or the one before while that holds; who has keys has none."""
+        if self.keys:
+            return False
+        given, known = digest(client_secret), (self.secret, self.former_secret)
+        return any(hmac.compare_digest(each, given) for each in known if each is not None)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:  # noqa: ARG002  # Authlib's signature
-        """A client with a secret authenticates by it, one without by none."""
+        """A client with keys authenticates by them alone, one with a secret by that, a public one by none."""
+        if self.keys:
+            return method == "private_key_jwt"
         return method in ({"none"} if self.secret is None else {"client_secret_basic", "client_secret_post"})
 
     def check_response_type(self, response_type: str) -> bool:
@@ -92,7 +101,7 @@ class PartClient(ClientMixin):  # type: ignore[misc]  # Authlib has no types
     """A part of Dossier, which signs its assertions with its own key."""
 
     id: str
-    keys: KeySet
+    keys: tuple[Mapping[str, Any], ...]
 
     @staticmethod
     def named(client: str) -> bool:
@@ -104,7 +113,7 @@ class PartClient(ClientMixin):  # type: ignore[misc]  # Authlib has no types
         """The part of this name, if the deployment has keys of it."""
         if client not in PARTS or not producer_keys.get(client):
             return None
-        return cls(client, KeySet.import_key_set({"keys": producer_keys[client]}))
+        return cls(client, tuple(producer_keys[client]))
 
     def may(self, audience: str, scopes: frozenset[str]) -> bool:
         """Whether this part may ask that part for all of these."""

@@ -19,3 +19,21 @@ class InvalidClient(InvalidClientError):  # type: ignore[misc]  # Authlib has no
     """The client did not authenticate."""
 
     status_code = 401
+
+
+class RequestNotSupported(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """A request object (OpenID Connect Core, 6.1)."""
+
+    error = "request_not_supported"
+
+
+class RequestUriNotSupported(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """A request object elsewhere (OpenID Connect Core, 6.2): it is never fetched."""
+
+    error = "request_uri_not_supported"
+
+
+class UnsupportedTokenType(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """A token that cannot be revoked (RFC 7009, 2.2.1)."""
+
+    error = "unsupported_token_type"

@@ -2,27 +2,22 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
-from authlib.oauth2.rfc6749 import InvalidRequestError, InvalidScopeError, OAuth2Error, OAuth2Request, grants
-from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
+from authlib.oauth2.rfc6749 import InvalidRequestError, InvalidScopeError, OAuth2Request, grants
 from authlib.oauth2.rfc7636 import CodeChallenge
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
-from dossier_common.auth import ALGORITHM
 from dossier_common.topology import PARTS
 from dossier_gateway.models import AuthorizationCode, RefreshToken
-from dossier_gateway.oauth import repository
+from dossier_gateway.oauth import repository, token_records
 from dossier_gateway.oauth.call import current
 from dossier_gateway.oauth.clients import PartClient, RegisteredClient
-from dossier_gateway.oauth.errors import InvalidClient, InvalidTarget
+from dossier_gateway.oauth.errors import InvalidTarget
 
 CODE_SECONDS = 60
 RESOURCE = "urn:dossier:"
 _CHALLENGE = re.compile(r"^[A-Za-z0-9_-]{43}$")
-_SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
+CONFIDENTIAL = ["private_key_jwt", "client_secret_basic", "client_secret_post"]
+"""How a client proves who it is; a public one only says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class _Code:
 class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc]  # Authlib has no types
     """RFC 6749, 4.1, as RFC 9700 narrows it."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = [*_SECRET_METHODS, "none"]  # noqa: RUF012  # Authlib's way
+    TOKEN_ENDPOINT_AUTH_METHODS = [*CONFIDENTIAL, "none"]  # noqa: RUF012  # Authlib's way
 
     @staticmethod
     def validate_authorization_redirect_uri(request: OAuth2Request, client: RegisteredClient) -> str:
@@ -87,6 +82,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[mis
         if call.signed_in_at is None:
             return None
         call.family, call.browser, call.nonce = row.family, row.session, row.nonce
+        call.browser_until = token_records.session_ends_at(call.session, row.session)
         return _Code(row)
 
     def delete_authorization_code(self, authorization_code: _Code) -> None:
@@ -115,7 +111,7 @@ class Pkce(CodeChallenge):  # type: ignore[misc]  # Authlib has no types
 class ClientCredentialsGrant(grants.ClientCredentialsGrant):  # type: ignore[misc]  # Authlib has no types
     """RFC 6749, 4.4. Applications act for themselves; parts get tokens for one other part each (RFC 8707)."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = ["private_key_jwt", *_SECRET_METHODS]  # noqa: RUF012  # Authlib's way
+    TOKEN_ENDPOINT_AUTH_METHODS = CONFIDENTIAL
 
     def validate_requested_scope(self) -> None:
         """What is asked for must be registered, as a whole; scopes for services only are for the parts alone."""
@@ -138,7 +134,7 @@ class ClientCredentialsGrant(grants.ClientCredentialsGrant):  # type: ignore[mis
 class RefreshTokenGrant(grants.RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
     """RFC 6749, 6, with rotation: each is used once, and a second use revokes the family (RFC 9700, 4.14.2)."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = [*_SECRET_METHODS, "none"]  # noqa: RUF012  # Authlib's way
+    TOKEN_ENDPOINT_AUTH_METHODS = [*CONFIDENTIAL, "none"]  # noqa: RUF012  # Authlib's way
     INCLUDE_NEW_REFRESH_TOKEN = True
 
     def authenticate_refresh_token(self, refresh_token: str) -> "_Refresh | None":
@@ -157,6 +153,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):  # type: ignore[misc]  # Auth
         if user is None:
             return None
         call.family, call.browser = row.family, row.session
+        call.browser_until = token_records.session_ends_at(call.session, row.session)
         call.refresh_scope, call.refresh_until = row.scope, row.expires_at
         return _Refresh(row, user)
 
@@ -179,50 +176,3 @@ class _Refresh:
 
     def get_scope(self) -> str:
         return self.row.scope
-
-
-class PartAssertion(JWTBearerClientAssertion):  # type: ignore[misc]  # Authlib has no types
-    """`private_key_jwt` (RFC 7523) of the parts, by their deployed keys; each assertion is used once."""
-
-    CLIENT_AUTH_METHOD = "private_key_jwt"
-    LONGEST = 300
-
-    def __init__(self, issuer: str) -> None:
-        super().__init__(validate_jti=True, leeway=5)
-        self._issuer = issuer
-
-    def __call__(self, query_client: Any, request: OAuth2Request) -> Any:
-        """The part that signed the assertion in the request, if there is one. Raises InvalidClientError."""
-        try:
-            return super().__call__(query_client, request)
-        except OAuth2Error:
-            raise
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidClient("The assertion cannot be verified.") from error
-
-    def get_audiences(self) -> list[str]:
-        """The issuer, and nothing else."""
-        return [self._issuer]
-
-    def resolve_client_public_key(self, client: Any) -> KeySet:
-        """The part's deployed keys; nobody else has any."""
-        if not isinstance(client, PartClient):
-            raise InvalidClient("This client does not authenticate by assertion.")
-        return client.keys
-
-    def process_assertion_claims(self, assertion: str, resolve_key: KeySet) -> dict[str, Any]:
-        """The claims, of a signature with the one algorithm that there is."""
-        claims: dict[str, Any] = jwt.decode(assertion, resolve_key, algorithms=[ALGORITHM]).claims
-        now = int(current().now.timestamp())
-        if not isinstance(claims.get("exp"), int) or not now - self.leeway < claims["exp"] <= now + self.LONGEST:
-            raise InvalidClient("An assertion lasts at most five minutes.")
-        if claims.get("iat", now) > now + self.leeway or claims.get("nbf", now) > now + self.leeway:
-            raise InvalidClient("The assertion is not valid yet.")
-        self.verify_claims(claims)
-        return claims
-
-    def validate_jti(self, claims: dict[str, Any], jti: str) -> bool:
-        """Whether it comes for the first time."""
-        call = current()
-        until = call.now.fromtimestamp(claims["exp"] + self.leeway, call.now.tzinfo)
-        return len(jti) <= 200 and repository.use_assertion(call.session, claims["sub"], jti, until)

@@ -5,7 +5,7 @@ revoked family, a used assertion.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -25,7 +25,9 @@ from sqlalchemy.orm import Session
 from dossier_common.contracts.gateway import TokenIssued
 from dossier_common.policy import Policy
 from dossier_common.scopes import FOR_PEOPLE
-from dossier_gateway.oauth import grants, repository
+from dossier_gateway.directory import rules
+from dossier_gateway import second_factor
+from dossier_gateway.oauth import assertions, grants, prompts, repository
 from dossier_gateway.oauth.call import Call, current, working_on
 from dossier_gateway.oauth.clients import CLI, CONSOLE, LOOPBACK, OPENID, PERSON_GRANTS, PartClient, RegisteredClient
 from dossier_gateway.oauth.errors import InvalidClient
@@ -90,6 +92,13 @@ def check(asked: Asked) -> None:
             raise InvalidRequestError("A parameter has characters that are not allowed.")
 
 
+def _ensure_one_way(asked: Asked) -> None:
+    """Raises InvalidRequestError for a client that authenticates in more ways than one (RFC 6749, 2.3)."""
+    ways = {name for name, _ in asked.parameters} & {"client_secret", "client_assertion"} | set(asked.headers)
+    if len(ways) > 1:
+        raise InvalidRequestError("A client authenticates in one way.")
+
+
 class _Issuer(IssuerParameter):  # type: ignore[misc]  # Authlib has no types
     """`iss` in every answer of the authorization endpoint (RFC 9207)."""
 
@@ -107,12 +116,15 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         super().__init__(scopes_supported=[*map(str, FOR_PEOPLE), OPENID])
         self.issuer = settings.common.issuer
         self.audit_log_vkey = settings.audit_log_vkey
-        self._settings, self._policy, self._tokens = settings, policy, tokens
+        self.tokens = tokens
+        self._settings, self._policy = settings, policy
         self.family_term = timedelta(days=settings.refresh_days, minutes=settings.access_token_minutes)
+        self.access_term = timedelta(minutes=settings.access_token_minutes)
+        self.idle = timedelta(minutes=settings.session_idle_minutes)
         self._built_in = built_in(self.issuer)
         self._iss = _Issuer(self.issuer)
         self.register_extension(self._iss)
-        self.register_client_auth_method("private_key_jwt", grants.PartAssertion(self.issuer))
+        self.register_client_auth_method(assertions.METHOD, assertions.ClientAssertion(self.issuer))
         self.register_grant(grants.AuthorizationCodeGrant, [grants.Pkce(required=True)])
         self.register_grant(grants.ClientCredentialsGrant)
         self.register_grant(grants.RefreshTokenGrant)
@@ -125,25 +137,48 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
 
     def token(self, session: Session, asked: Asked, now: datetime) -> tuple[Answer, Call]:
         """POST /oauth/token."""
+        return self._answered(session, asked, now, self.create_token_response)
+
+    def manage(
+        self, session: Session, asked: Asked, now: datetime, work: "Callable[[Server, OAuth2Request], dict[str, Any]]"
+    ) -> tuple[Answer, Call]:
+        """Another endpoint of clients, whose work has the client authenticated and says the answer's body."""
+
+        def answer(asked: Asked) -> Answer:
+            try:
+                body = work(self, self.create_oauth2_request(asked))
+            except OAuth2Error as error:
+                refused: Answer = self.handle_error_response(None, error)
+                return refused
+            return self.handle_response(
+                200, body, [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+            )
+
+        return self._answered(session, asked, now, answer)
+
+    def _answered(
+        self, session: Session, asked: Asked, now: datetime, answer: Callable[[Asked], Answer]
+    ) -> tuple[Answer, Call]:
         call = self.call(session, now)
         with working_on(call):
             try:
                 check(asked)
-                if "Authorization" in asked.headers and "client_secret" in dict(asked.parameters):
-                    raise InvalidRequestError("A client authenticates in one way.")
+                _ensure_one_way(asked)
             except OAuth2Error as error:
                 return self.handle_error_response(None, error), call
             try:
-                answer: Answer = self.create_token_response(asked)
+                return answer(asked), call
             except UnicodeError:  # from an Authorization header that Authlib decodes without a guard
-                answer = self.handle_error_response(None, InvalidClient("The Authorization header is not readable."))
-            return answer, call
+                unreadable = InvalidClient("The Authorization header is not readable.")
+                return self.handle_error_response(None, unreadable), call
 
     def consent(self, session: Session, asked: Asked, now: datetime) -> Any:
         """Checks an authorization request; the grant that it asks for. Raises OAuth2Error."""
         with working_on(self.call(session, now)):
             check(asked)
-            return self.get_consent_grant(asked)
+            grant = self.get_consent_grant(asked)
+            prompts.ensure(grant)
+            return grant
 
     def authorize(
         self, session: Session, asked: Asked, signed_in: repository.SignedInUser, now: datetime
@@ -182,7 +217,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         return (
             known
             or PartClient.find(client_id, self._settings.common.producer_keys)
-            or repository.client(current().session, client_id)
+            or repository.client(current().session, client_id, current().now)
         )
 
     def generate_token(
@@ -196,19 +231,25 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
     ) -> dict[str, Any]:
         """The answer of the token endpoint, with a token of at most what its holder may.
 
-        Raises InvalidScopeError when its scopes may not be held together (invariant 4).
+        Raises InvalidScopeError when its scopes may not be held together, or with what its person holds by whichever
+        account (invariant 4).
         """
         call = current()
         wanted = frozenset((scope or "").split())
-        granted = sorted(self._granted(client, user, wanted))
-        conflicts = self._policy.conflicts_in(granted)
-        if conflicts:
-            raise InvalidScopeError(f"duty-conflict: {', '.join(each.id for each in conflicts)}")
-        minutes = SERVICE_MINUTES if isinstance(client, PartClient) else self._settings.access_token_minutes
-        person = {"person": str(user.person), "sid": str(call.family)} if user else {}
-        token, jti = self._tokens.access(
+        granted = sorted(self.granted(client, user, wanted))
+        elsewhere = repository.roles_of_person(call.session, user.person, call.now) if user else []
+        conflict = rules.conflict_words(self._policy, granted, rules.scopes_of_known(self._policy, elsewhere))
+        if conflict:
+            raise InvalidScopeError(conflict)
+        seconds = self._term(client)
+        person: dict[str, str | list[str]] = {}
+        if user:
+            assert call.browser is not None, "a person's token comes from a session"
+            amr = list(repository.session_amr(call.session, call.browser))
+            person = {"person": str(user.person), "sid": str(call.family), "amr": amr}
+        token, jti = self.tokens.access(
             call.now,
-            seconds=minutes * 60,
+            seconds=seconds,
             audience=call.audience or self.issuer,
             subject=str(user.id) if user else client.get_client_id(),
             client=client.get_client_id(),
@@ -218,11 +259,11 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         answer: dict[str, Any] = {
             "access_token": token,
             "token_type": "Bearer",
-            "expires_in": minutes * 60,
+            "expires_in": seconds,
             "scope": " ".join(granted),
         }
         if user and OPENID in wanted:
-            answer["id_token"] = self._identity(client, user, minutes)
+            answer["id_token"] = self._identity(client, user, seconds, token)
         if user and include_refresh_token:
             answer["refresh_token"] = secrets.token_urlsafe(32)
             call.refresh_scope = call.refresh_scope or " ".join(sorted(wanted))
@@ -240,6 +281,8 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
     def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
         """Keeps the refresh token; access tokens are kept by nobody but their holder."""
         call = current()
+        if isinstance(request.client, RegisteredClient):
+            repository.note_use(call.session, request.client, call.now)
         if "refresh_token" in token:
             repository.add_refresh_token(
                 call.session,
@@ -252,28 +295,48 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
                 expires_at=call.refresh_until or call.now + timedelta(days=self._settings.refresh_days),
             )
 
-    def _granted(self, client: AnyClient, user: repository.User | None, wanted: frozenset[str]) -> frozenset[str]:
+    def _term(self, client: AnyClient) -> int:
+        """Seconds that a token lasts: never longer than the session that it comes from."""
+        if isinstance(client, PartClient):
+            return SERVICE_MINUTES * 60
+        call, term = current(), self._settings.access_token_minutes * 60
+        if call.browser_until is None:
+            return term
+        return max(1, min(term, int((call.browser_until - call.now).total_seconds())))
+
+    def granted(self, client: AnyClient, user: repository.User | None, wanted: frozenset[str]) -> frozenset[str]:
+        """What of a wish the client is registered for, and the person's roles give, at this moment."""
         if isinstance(client, PartClient):
             return wanted
         if user is None:
-            return wanted or client.scopes
-        known = {role.id for role in self._policy.roles}
-        held = [role for role in repository.roles(current().session, user.id) if role in known]
+            return wanted & client.scopes if wanted else client.scopes
+        call = current()
+        amr = repository.session_amr(call.session, call.browser) if call.browser else ()
+        held = second_factor.in_force(self._policy, repository.roles(call.session, user.id, call.now), amr)
         return wanted & client.scopes & frozenset(map(str, self._policy.scopes_of(held)))
 
-    def _identity(self, client: AnyClient, user: repository.User, minutes: int) -> str:
+    def _identity(self, client: AnyClient, user: repository.User, seconds: int, access_token: str) -> str:
         call = current()
-        claims: dict[str, str | int] = {
+        assert call.browser is not None
+        amr = repository.session_amr(call.session, call.browser)
+        claims: dict[str, str | int | list[str]] = {
             "preferred_username": user.username,
             "name": user.display_name,
             "sid": str(call.family),
+            "amr": list(amr),
+            "acr": prompts.acr(amr),
         }
         if call.signed_in_at:
             claims["auth_time"] = int(call.signed_in_at.timestamp())
         if call.nonce:
             claims["nonce"] = call.nonce
-        return self._tokens.identity(
-            call.now, seconds=minutes * 60, audience=client.get_client_id(), subject=str(user.id), **claims
+        return self.tokens.identity(
+            call.now,
+            seconds=seconds,
+            audience=client.get_client_id(),
+            subject=str(user.id),
+            access_token=access_token,
+            **claims,
         )
 
 

@@ -24,12 +24,17 @@ class SigningKey:
     @classmethod
     def read(cls, path: Path) -> "SigningKey":
         """Raises ValueError for anything but an unencrypted Ed25519 key in PKCS 8."""
+        return cls.parse(path.read_bytes(), path.name)
+
+    @classmethod
+    def parse(cls, pem: bytes, name: str) -> "SigningKey":
+        """The same of a content; `name` says in the error where it stood."""
         try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
+            key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ValueError(f"{path.name}: not an unencrypted key in PEM") from error
+            raise ValueError(f"{name}: not an unencrypted key in PEM") from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{path.name}: not an Ed25519 key")  # noqa: TRY004  # a wrong file, not a wrong type
+            raise ValueError(f"{name}: not an Ed25519 key")  # noqa: TRY004  # a wrong file, not a wrong type
         return cls(key)
 
     @classmethod

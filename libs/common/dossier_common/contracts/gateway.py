@@ -412,7 +412,8 @@ class TokenIssued(Event):
 class TokensRevoked(Event):
     """A family of tokens, or one token of an application, was revoked.
 
-    A code or a refresh token came a second time (RFC 9700), or the client asked (RFC 7009)."""
+    A code or a refresh token came a second time (RFC 9700), or the client asked (RFC 7009).
+    """
 
     TYPE: ClassVar[str] = "gateway.v1.tokens.revoked"
 

@@ -1,0 +1,38 @@
+"""How requests of clients come to the token, revocation and introspection endpoints, and how they are refused."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from authlib.oauth2.rfc6749 import InvalidRequestError, OAuth2Error
+from fastapi import Request, Response
+
+from dossier_gateway.oauth.server import FORM, Asked
+
+MAX_FIELDS = 50
+
+
+async def read(request: Request) -> Asked:
+    """The request: a form, and nothing in the address, where secrets and tokens have no business (RFC 6749, 2.3.1).
+
+    Raises InvalidRequestError.
+    """
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != FORM:
+        raise InvalidRequestError(f"The body is {FORM}.")
+    if request.scope["query_string"]:
+        raise InvalidRequestError("Parameters stand in the body, none in the address.")
+    authorization = request.headers.getlist("authorization")
+    if len(authorization) > 1:
+        raise InvalidRequestError("A client authenticates in one way.")
+    try:
+        parameters = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise InvalidRequestError("The form cannot be read.") from error
+    headers = {"Authorization": authorization[0]} if authorization else {}
+    return Asked(request.method, request.scope["path"], parameters, headers)
+
+
+def refusal(error: OAuth2Error) -> Response:
+    """The answer to a request that could not be read."""
+    body: dict[str, Any] = {"error": error.error, "error_description": error.description}
+    return Response(orjson.dumps(body), 400, {"Cache-Control": "no-store"}, media_type="application/json")
