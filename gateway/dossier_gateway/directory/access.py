@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,7 +48,36 @@ async def end_access(
         .where(EnrolmentCode.account.in_(accounts), EnrolmentCode.used_at.is_(None))
         .values(used_at=now)
     )
-    families = await _live_families(session, accounts, now - terms.access)
+    await _end_families(
+        session,
+        AuthorizationCode.account.in_(accounts),
+        RefreshToken.account.in_(accounts),
+        reason,
+        by=by,
+        now=now,
+        terms=terms,
+    )
+
+
+async def end_client_access(
+    session: AsyncSession, client: str, reason: str, *, by: Subject | None, now: datetime, terms: Terms
+) -> None:
+    """No code or token that a person got by this application holds any more; one event for each family of tokens."""
+    mine = (AuthorizationCode.client == client, RefreshToken.client == client)
+    await _end_families(session, *mine, reason, by=by, now=now, terms=terms)
+
+
+async def _end_families(
+    session: AsyncSession,
+    of_codes: ColumnElement[bool],
+    of_refresh: ColumnElement[bool],
+    reason: str,
+    *,
+    by: Subject | None,
+    now: datetime,
+    terms: Terms,
+) -> None:
+    families = await _live_families(session, of_codes, of_refresh, now - terms.access)
     if families:
         rows = [{"id": family, "until": now + terms.family} for family, _, _ in families]
         await session.execute(upsert(Revocation).on_conflict_do_nothing(), rows)
@@ -60,17 +89,17 @@ async def end_access(
 
 
 async def _live_families(
-    session: AsyncSession, accounts: Collection[UUID], since: datetime
+    session: AsyncSession, of_codes: ColumnElement[bool], of_refresh: ColumnElement[bool], since: datetime
 ) -> Sequence[tuple[UUID, str, UUID]]:
     """Families of which a token may be out: each began with a code, and lives as long as its refresh tokens."""
     revoked = select(Revocation.id)
     by_code = select(AuthorizationCode.family, AuthorizationCode.client, AuthorizationCode.account).where(
-        AuthorizationCode.account.in_(accounts),
+        of_codes,
         AuthorizationCode.expires_at > since,
         AuthorizationCode.family.not_in(revoked),
     )
     by_refresh = select(RefreshToken.family, RefreshToken.client, RefreshToken.account).where(
-        RefreshToken.account.in_(accounts), RefreshToken.expires_at > since, RefreshToken.family.not_in(revoked)
+        of_refresh, RefreshToken.expires_at > since, RefreshToken.family.not_in(revoked)
     )
     found = await session.execute(by_code.union(by_refresh))
     return [(row[0], row[1], row[2]) for row in found]

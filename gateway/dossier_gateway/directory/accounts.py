@@ -1,6 +1,7 @@
 """Use cases of accounts. Every change is an event (A4.33), and nobody changes his own rights."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
@@ -24,9 +25,10 @@ from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import access, repository, rules
 from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.offboarding_repository import held_by_others
 from dossier_gateway.directory.repository import AccountRow, Reading
 from dossier_gateway.directory.rules import DisablingReason
-from dossier_gateway.errors import Taken, UnknownReference
+from dossier_gateway.errors import LastOfficer, Taken, UnknownReference
 from dossier_gateway.oauth.clients import digest
 
 
@@ -119,6 +121,17 @@ async def locked(session: AsyncSession, account_id: UUID) -> AccountRow:
     return account
 
 
+async def ensure_offices_kept(session: AsyncSession, policy: Policy, person: UUID, roles: Collection[str]) -> None:
+    """Raises LastOfficer when one of the roles is an office of the three that nobody else holds (A1.5)."""
+    offices = {role.id for role in policy.roles if role.officer} & set(roles)
+    if not offices:
+        return
+    await repository.lock_offices(session)
+    vacant = offices - await held_by_others(session, offices, person)
+    if vacant:
+        raise LastOfficer(sorted(vacant))
+
+
 async def change(
     session: AsyncSession,
     account_id: UUID,
@@ -168,12 +181,14 @@ async def disable(
     """From now on the account is of no use: sessions, tokens and codes end with the transaction.
 
     Its roles stay and count in conflicts, since it can be enabled again; as a candidate for new tasks it counts
-    nowhere. Raises NotFound, SelfManagement, Conflict, AuthorisationRequired.
+    nowhere. Raises NotFound, SelfManagement, Conflict, LastOfficer, AuthorisationRequired.
     """
     account = await locked(session, account_id)
     rules.ensure_not_himself(by, account.person)
     if account.state == "disabled":
         raise Conflict("The account is disabled already.")
+    held = await Reading(session).assignments(account.id, clock.now())
+    await ensure_offices_kept(session, policy, account.person, [each.role for each in held])
     await authorised(
         session, policy, Operation.ACCOUNTS_DISABLE, object_=account.id, authorisation=authorisation, by=by, clock=clock
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,6 +28,8 @@ class ClientRow:
     zones: list[str] = field(default_factory=list)
     state: str = "active"
     version: int = 1
+    former_until: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 _CLIENT: Final = (
@@ -43,6 +45,8 @@ _CLIENT: Final = (
     Client.zones,
     Client.state,
     Client.version,
+    Client.former_until,
+    Client.last_used_at,
 )
 
 
@@ -57,6 +61,24 @@ async def client(session: AsyncSession, client_id: str) -> ClientRow | None:
     """One client."""
     row = (await session.execute(select(*_CLIENT).where(Client.id == client_id))).one_or_none()
     return ClientRow(*row) if row else None
+
+
+async def client_for_update(session: AsyncSession, client_id: str) -> ClientRow | None:
+    """One client, locked until the transaction ends."""
+    query = select(*_CLIENT).where(Client.id == client_id).with_for_update()
+    row = (await session.execute(query)).one_or_none()
+    return ClientRow(*row) if row else None
+
+
+async def change_client(session: AsyncSession, client_id: str, **values: Any) -> None:
+    """Keeps other values, as the next version."""
+    await session.execute(update(Client).where(Client.id == client_id).values(**values, version=Client.version + 1))
+
+
+async def replace_secret(session: AsyncSession, client_id: str, secret: bytes, former_until: datetime | None) -> None:
+    """Keeps another secret, as the next version; the one before holds until then."""
+    former = Client.secret if former_until else None
+    await change_client(session, client_id, secret=secret, former_secret=former, former_until=former_until)
 
 
 async def add_client(session: AsyncSession, new: ClientRow, secret: bytes | None, now: datetime) -> bool:

@@ -1,11 +1,14 @@
 """Shapes of applications on the wire."""
 
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from dossier_gateway.directory.schemas import PersonScope, Wire, Words
+from dossier_gateway.directory.schemas import Maybe, PersonScope, Wire, Words
+
+LONGEST_OVERLAP = timedelta(hours=24)
 
 Redirects = Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=10)]
 Scopes = Annotated[list[PersonScope], Field(max_length=60)]
@@ -44,8 +47,32 @@ class NewClient(Wire):
     zones: Zones = Field(default_factory=list)
 
 
+class ClientPatch(Wire):
+    """What is to be otherwise. With `jwks` it authenticates by these keys from now on, and has no secret any more."""
+
+    title: Maybe[Words] = None
+    scopes: Maybe[Scopes] = None
+    redirect_uris: Maybe[Redirects] = None
+    post_logout_redirect_uris: Maybe[Redirects] = None
+    jwks: Maybe[KeySet] = None
+    zones: Maybe[Zones] = None
+
+
+class ClientState(StrEnum):
+    """A disabled client gets no tokens, and has none that hold."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class NewSecret(Wire):
+    """How long the secret before holds yet: at most a day, ISO 8601."""
+
+    overlap: Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST_OVERLAP)] = timedelta(0)
+
+
 class Client(Wire):
-    """A registered application."""
+    """A registered application. `last_used_at` is when it last got a token, to the minute."""
 
     id: str
     title: str
@@ -56,6 +83,9 @@ class Client(Wire):
     confidential: bool
     jwks: KeySet | None
     zones: list[str]
+    state: ClientState
+    former_secret_until: datetime | None
+    last_used_at: datetime | None
     version: int
 
 

@@ -60,7 +60,8 @@ async def revoke_role(
     account_id: UUID, assignment_id: UUID, request: Request, session: Write, caller: RoleAssigner
 ) -> None:
     """Ends a role; tokens that were issued for it lose its scopes within two seconds."""
-    await holdings.revoke_role(session, account_id, assignment_id, caller, request.app.state.clock)
+    state = request.app.state
+    await holdings.revoke_role(session, state.policy, account_id, assignment_id, by=caller, clock=state.clock)
 
 
 @router.post("/v1/accounts/{account_id}/qualifications", status_code=201)

@@ -17,7 +17,7 @@ from dossier_common.identity import Subject
 from dossier_common.policy import Policy, UnknownNameError
 from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import repository, rules
-from dossier_gateway.directory.accounts import locked
+from dossier_gateway.directory.accounts import ensure_offices_kept, locked
 from dossier_gateway.directory.repository import AssignmentRow, QualificationRow, Reading
 from dossier_gateway.directory.rules import WithdrawalReason
 from dossier_gateway.errors import Taken, UnknownReference
@@ -61,13 +61,16 @@ async def assign_role(
     return assignment
 
 
-async def revoke_role(session: AsyncSession, account_id: UUID, assignment_id: UUID, by: Subject, clock: Clock) -> None:
-    """Ends a role. Raises NotFound, SelfManagement."""
+async def revoke_role(
+    session: AsyncSession, policy: Policy, account_id: UUID, assignment_id: UUID, *, by: Subject, clock: Clock
+) -> None:
+    """Ends a role. Raises NotFound, SelfManagement, LastOfficer."""
     account = await locked(session, account_id)
     rules.ensure_not_himself(by, account.person)
     ended = await repository.remove_assignment(session, account_id, assignment_id)
     if ended is None:
         raise NotFound("The account has no such role.")
+    await ensure_offices_kept(session, policy, ended.person, [ended.role])
     await outbox.add(session, _revoked(ended), by=by, at=clock.now())
 
 

@@ -21,6 +21,7 @@ from dossier_gateway.models import (
 PERSON_LOCK = 0x0D055
 CEREMONY_LOCK = 0x0D05501
 TREE_LOCK = 0x0D05502
+OFFICE_LOCK = 0x0D05503
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,11 @@ async def change_unit(session: AsyncSession, unit: UUID, **values: object) -> No
 async def lock_tree(session: AsyncSession) -> None:
     """One move within the tree of units at a time, until the transaction ends."""
     await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TREE_LOCK})
+
+
+async def lock_offices(session: AsyncSession) -> None:
+    """One at a time gives an office of the three away, until the transaction ends."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": OFFICE_LOCK})
 
 
 async def unit_for_update(session: AsyncSession, unit: UUID) -> UnitRow | None:
