@@ -87,6 +87,24 @@ class Handlers:
 
         return register
 
+    def also(
+        self, event_type: type[E]
+    ) -> Callable[[Callable[[AsyncSession, E, Envelope], Awaitable[None]]], Callable[..., Awaitable[None]]]:
+        """Registers what follows the one handler of an event type, which there must be: after the directory's own."""
+        registered, first = self._handlers[event_type.TYPE]
+
+        def register(
+            following: Callable[[AsyncSession, E, Envelope], Awaitable[None]],
+        ) -> Callable[..., Awaitable[None]]:
+            async def both(session: AsyncSession, event: E, envelope: Envelope) -> None:
+                await first(session, event, envelope)
+                await following(session, event, envelope)
+
+            self._handlers[event_type.TYPE] = (registered, both)
+            return following
+
+        return register
+
     def include(self, other: "Handlers") -> None:
         """Takes in the handlers of another module of the same service. Raises ValueError for a second of one type."""
         if twice := self._handlers.keys() & other._handlers.keys():  # noqa: SLF001  # its own class

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dossier_approvals import service
 from dossier_common import directory
 from dossier_common.clock import Clock
+from dossier_common.contracts.gateway import PersonOffboarded, RoleAssigned
 from dossier_common.contracts.records import CopyIssued, RecordShredded, RecordViewed
 from dossier_common.contracts.retention import DisposalProposed
 from dossier_common.events import Envelope
@@ -16,6 +17,14 @@ def handlers(policy: Policy, clock: Clock) -> Handlers:
     """The handlers of this part; the directory's own among them."""
     found = Handlers()
     found.include(directory.handlers)
+
+    @found.also(RoleAssigned)
+    async def _role_assigned(session: AsyncSession, event: RoleAssigned, _envelope: Envelope) -> None:
+        await service.fill_vacancies(session, event, clock.now())
+
+    @found.on(PersonOffboarded)
+    async def _person_offboarded(session: AsyncSession, event: PersonOffboarded, _envelope: Envelope) -> None:
+        await service.offboard(session, event, clock.now())
 
     @found.on(DisposalProposed)
     async def _disposal_proposed(session: AsyncSession, event: DisposalProposed, _envelope: Envelope) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -88,7 +89,10 @@ class RequestRecord(Base):
 
 
 class RequestStage(Base):
-    """One stage of a request, frozen: its offices, its quorum, its time limit."""
+    """One stage of a request, frozen: its offices, its quorum, its time limit.
+
+    `vacant_since` says from when on nobody was left who could decide it; `needed` follows when one of `all` has left.
+    """
 
     __tablename__ = "request_stages"
 
@@ -105,10 +109,14 @@ class RequestStage(Base):
     on_timeout: Mapped[str] = mapped_column(String(16))
     escalate_role: Mapped[str | None] = mapped_column(String(64))
     escalate_of: Mapped[str | None] = mapped_column(String(32))
+    vacant_since: Mapped[datetime | None]
 
 
 class Candidate(Base):
-    """An account that may decide a stage, and its person; frozen when the request was made, added to by escalation."""
+    """An account that may decide a stage, and its person; frozen when the request was made.
+
+    Escalation adds to them. Who leaves or moves is removed, and those who hold the office then are added.
+    """
 
     __tablename__ = "candidates"
     __table_args__ = (
@@ -121,6 +129,7 @@ class Candidate(Base):
     account: Mapped[UUID] = mapped_column(primary_key=True)
     person: Mapped[UUID]
     escalated: Mapped[bool] = mapped_column(server_default=text("false"))
+    removed_at: Mapped[datetime | None]
 
 
 class Step(Base):
@@ -152,7 +161,10 @@ class Participant(Base):
     """A person in one round of a request: the requester, or one who decided (invariant 4)."""
 
     __tablename__ = "participants"
-    __table_args__ = (CheckConstraint("capacity IN ('requester', 'decider')", name="capacity"),)
+    __table_args__ = (
+        CheckConstraint("capacity IN ('requester', 'decider')", name="capacity"),
+        UniqueConstraint("request", "round", "person", "capacity"),
+    )
 
     request: Mapped[UUID] = mapped_column(ForeignKey("requests.id"), primary_key=True)
     round: Mapped[int] = mapped_column(primary_key=True)
@@ -161,19 +173,22 @@ class Participant(Base):
 
 
 class Decision(Base):
-    """One person's verdict in one step."""
+    """One person's verdict in one step. He is in the round as a decider: the requester's place there is no such."""
 
     __tablename__ = "decisions"
     __table_args__ = (
         ForeignKeyConstraint(
-            ["request", "round", "person"], ["participants.request", "participants.round", "participants.person"]
+            ["request", "round", "person", "capacity"],
+            [f"participants.{name}" for name in ("request", "round", "person", "capacity")],
         ),
+        CheckConstraint("capacity = 'decider'", name="capacity"),
         CheckConstraint("verdict IN ('approve', 'reject', 'return', 'done')", name="verdict"),
     )
 
     request: Mapped[UUID] = mapped_column(primary_key=True)
     round: Mapped[int] = mapped_column(primary_key=True)
     person: Mapped[UUID] = mapped_column(primary_key=True)
+    capacity: Mapped[str] = mapped_column(String(16), server_default=text("'decider'"))
     account: Mapped[UUID]
     step: Mapped[UUID] = mapped_column(ForeignKey("steps.id"), index=True)
     position: Mapped[int] = mapped_column(SmallInteger)
@@ -222,6 +237,51 @@ class GrantRecord(Base):
     record: Mapped[UUID] = mapped_column(primary_key=True, index=True)
     position: Mapped[int] = mapped_column(SmallInteger)
     gone_at: Mapped[datetime | None]
+
+
+class Emergency(Base):
+    """Emergency access of a person to a record, with the id of its request; open until another person reviewed it.
+
+    Nobody has two that are open to one record, so that nobody prolongs one by taking it again.
+    """
+
+    __tablename__ = "emergencies"
+    __table_args__ = (
+        UniqueConstraint("id", "person"),
+        Index("uq_emergencies_open", "person", "record", unique=True, postgresql_where=text("reviewed_at IS NULL")),
+        Index(
+            "ix_emergencies_due",
+            "review_by",
+            postgresql_where=text("reviewed_at IS NULL AND overdue_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(ForeignKey("requests.id"), primary_key=True)
+    grant: Mapped[UUID] = mapped_column(ForeignKey("grants.id"), unique=True)
+    person: Mapped[UUID]
+    record: Mapped[UUID]
+    review_by: Mapped[datetime]
+    overdue_at: Mapped[datetime | None]
+    reviewed_at: Mapped[datetime | None]
+
+
+class EmergencyReview(Base):
+    """The one review of an emergency access, by another person than its user (invariant 4)."""
+
+    __tablename__ = "emergency_reviews"
+    __table_args__ = (
+        ForeignKeyConstraint(["emergency", "user_person"], ["emergencies.id", "emergencies.person"]),
+        CheckConstraint("person <> user_person", name="another_person"),
+        CheckConstraint("verdict IN ('justified', 'unjustified')", name="verdict"),
+    )
+
+    emergency: Mapped[UUID] = mapped_column(primary_key=True)
+    user_person: Mapped[UUID]
+    person: Mapped[UUID]
+    account: Mapped[UUID]
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[bytes]
+    at: Mapped[datetime]
 
 
 tables.attach(Base.metadata)

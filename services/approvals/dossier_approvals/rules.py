@@ -305,6 +305,7 @@ def decide(case: Case, person: UUID, verdict: Verdict) -> tuple[Case, Move]:
     """The case after this vote in its open stage.
 
     One return opens a new round. One rejection ends the case, but in a vote of n it ends when n cannot be reached.
+    A stage that was vacant before stands in the way of no other: it waits for a holder of its office.
     Raises what `ensure_may_decide` and `ensure_fits` raise, and NeededLater.
     """
     ensure_may_decide(case, person, case.round, case.position, {vote.person for vote in case.votes})
@@ -313,11 +314,13 @@ def decide(case: Case, person: UUID, verdict: Verdict) -> tuple[Case, Move]:
     if verdict is Verdict.RETURN:
         back = case.stage.return_to
         return replace(case, round=case.round + 1, position=back, votes=()), Move.RETURN
+    vacant = stuck_at(case)
+    stuck = stuck_at(after)
     if verdict is Verdict.REJECT:
-        if case.stage.quorum != "n" or stuck_at(after) is not None:
+        if case.stage.quorum != "n" or stuck not in {None, vacant}:
             return replace(after, state=RequestState.REJECTED), Move.REJECT
         return after, Move.WAIT
-    if (stuck := stuck_at(after)) is not None:
+    if stuck is not None and stuck != vacant:
         raise NeededLater(case.stages[stuck].name)
     if after.agreed(case.position) < case.stage.needed:
         return after, Move.WAIT

@@ -126,10 +126,14 @@ class DecisionMade(BaseModel):
 
 
 class StageState(StageOutlook):
-    """A stage of a request, as it stands in the present round; decisions of all rounds."""
+    """A stage of a request, as it stands in the present round; decisions of all rounds.
+
+    `vacant_since`: nobody is left who could decide it; it waits until the office has a holder, or for its time limit.
+    """
 
     state: StepState
     due_at: datetime | None
+    vacant_since: datetime | None
     decisions: list[DecisionMade]
 
 
@@ -171,10 +175,11 @@ class RequestList(BaseModel):
 
 
 class Task(BaseModel):
-    """What waits for the caller's decision."""
+    """What waits for the caller: a decision, or, with `emergency`, the review at `/v1/emergency-access/{emergency}`."""
 
     id: UUID
     request: UUID
+    emergency: UUID | None
     action: Action
     stage: str
     title: Title | None

@@ -8,7 +8,7 @@ from dossier_approvals import repository
 from dossier_approvals.models import RequestStage, Step
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import StepState
-from dossier_approvals.service import cases
+from dossier_approvals.service import cases, vacancies
 from dossier_approvals.service.offices import Place, office_of
 from dossier_common import outbox
 from dossier_common.contracts.approvals import StepEscalated
@@ -63,4 +63,5 @@ async def _escalate(session: AsyncSession, loaded: Loaded, stage: RequestStage, 
     persons = tuple(sorted({holder.person for holder in new}))
     escalated = StepEscalated(request=request.id, round=step.round, stage=stage.name, added_persons=persons)
     await outbox.add(session, escalated, by=None, at=now)
+    await vacancies.notice(session, request, now)
     return True

@@ -10,7 +10,7 @@ from dossier_approvals.errors import SamePerson, StageClosed
 from dossier_approvals.models import Step
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import Move, RequestState, StepState, Verdict
-from dossier_approvals.service import cases
+from dossier_approvals.service import cases, vacancies
 from dossier_common import outbox
 from dossier_common.contracts.approvals import RequestReturned, StepDecided
 from dossier_common.identity import Subject
@@ -105,6 +105,8 @@ async def _move(
                 returned = RequestReturned(request=request.id, round=after.round, stage=stage.name)
                 await outbox.add(session, returned, by=by, at=now)
             await cases.open_step(session, request, loaded.stages[after.position].time_limit, now)
+            if move is Move.RETURN:
+                await vacancies.notice(session, request, now)
 
 
 def _last(by: Subject) -> UUID:

@@ -79,7 +79,7 @@ async def office_of(session: AsyncSession, approver: Approver, place: Place) -> 
 
     Raises Invalid when the records lead to different offices: nobody could decide for all of them.
     """
-    offices = [await _nearest(session, approver.role, start) for start in await _starts(session, approver.of, place)]
+    offices = [await nearest(session, approver.role, start) for start in await _starts(session, approver.of, place)]
     if not offices or any(not holders for holders in offices):
         return None
     if len({holders[0].unit for holders in offices}) > 1:
@@ -88,7 +88,8 @@ async def office_of(session: AsyncSession, approver: Approver, place: Place) -> 
     return offices[0]
 
 
-async def _nearest(session: AsyncSession, role: str, start: UUID) -> list[Holder]:
+async def nearest(session: AsyncSession, role: str, start: UUID) -> list[Holder]:
+    """The holders of the role in this unit, or else in the nearest above it that has one; none up to the root."""
     path = [unit.id for unit in await directory.path_to_root(session, start)]
     found = await directory.holders(session, role, path)
     for unit in path:

@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_approvals import repository
+from dossier_approvals.emergency_rules import FLOW
 from dossier_approvals.models import Decision, Request, RequestStage
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import StepState
@@ -27,7 +28,7 @@ async def show_request(session: AsyncSession, texts: SealedTexts, request_id: UU
     grant = await repository.grant_of(session, request.id)
     return RequestShown.model_validate(
         _summary(request)
-        | _texts(texts, request)
+        | opened(texts, request)
         | {
             "requester_account": request.requester_account,
             "records": [record.record for record in loaded.records],
@@ -60,10 +61,11 @@ async def list_tasks(
     records = await repository.records_of(session, {request.id for _, _, request in found})
     return [
         Task.model_validate(
-            _texts(texts, request)
+            opened(texts, request)
             | {
                 "id": step.id,
                 "request": request.id,
+                "emergency": request.id if request.flow == FLOW else None,
                 "action": request.action,
                 "stage": stage.name,
                 "title": stage.title,
@@ -85,11 +87,12 @@ def _summary(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in RequestSummary.model_fields}
 
 
-def _texts(texts: SealedTexts, request: Request) -> dict[str, Any]:
+def opened(texts: SealedTexts, request: Request) -> dict[str, Any]:
+    """The free texts of a request; without any for one that retention opened."""
     if request.texts is None:
         return {"reason": "", "requester_profile": {}}
-    opened = orjson.loads(texts.open(request.texts))
-    return {"reason": opened["reason"], "requester_profile": opened["profile"]}
+    found = orjson.loads(texts.open(request.texts))
+    return {"reason": found["reason"], "requester_profile": found["profile"]}
 
 
 def _stage(texts: SealedTexts, loaded: Loaded, stage: RequestStage) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def _stage(texts: SealedTexts, loaded: Loaded, stage: RequestStage) -> dict[str,
         "time_limit": stage.time_limit,
         "state": step.state if step else StepState.WAITING,
         "due_at": step.due_at if step else None,
+        "vacant_since": stage.vacant_since,
         "decisions": [_decision(texts, each) for each in loaded.decisions if each.position == stage.position],
     }
 

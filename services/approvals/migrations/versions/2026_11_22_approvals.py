@@ -1,7 +1,7 @@
 """The tables of the approvals service.
 
 Nothing is deleted here. What was asked and decided cannot be changed by the service either: it may set the state of
-a request, a step and a grant, and no more.
+a request, a step, a grant and an emergency access, take out a candidate who left, and no more.
 """
 
 from alembic import op
@@ -14,12 +14,15 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-FINAL = ("request_records", "request_stages", "candidates", "participants", "decisions")
+FINAL = ("request_records", "participants", "decisions", "emergency_reviews")
 CHANGING = {
     "requests": "state, round, position, ended_at",
+    "request_stages": "needed, vacant_since",
+    "candidates": "removed_at",
     "steps": "state, due_at, escalated_at, closed_at",
     "grants": "state, uses_counted, ended_at, end_reason",
     "grant_records": "gone_at",
+    "emergencies": "overdue_at, reviewed_at",
 }
 
 
