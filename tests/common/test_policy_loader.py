@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dossier_common.policy import Policy, PolicyError, load_policy, policy_from_content
+from dossier_common.policy import Policy, PolicyError, load_policy, policy_from_content, policy_from_text
 
 PACKS = Path(__file__).parents[2] / "deploy" / "policies"
 HEAD = "pack: trial\ntitle: {zh: 试行, en: Trial}\nsource: none\nextends: baseline\n"
@@ -281,3 +281,88 @@ def test_a_policy_is_frozen() -> None:
     policy: Policy = load_policy(PACKS / "baseline.yaml")
     with pytest.raises(ValueError, match="frozen"):
         policy.pack = "other"  # type: ignore[misc]
+
+
+EMERGENCY = "emergency:\n  levels: [secret]\n  term: PT1H\n  uses: 1\n  review_within: P1D\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("emergency: {levels: [cosmic]}\n", "trial.yaml:5: emergency.levels: unknown level 'cosmic'"),
+        ("emergency: {term: PT0S}\n", "trial.yaml:5: emergency.term: lasts longer than nothing"),
+        (
+            EMERGENCY + "  tell:\n    - {role: inspector, of: company}\n",
+            "trial.yaml:11: emergency.tell[0].role: the role 'inspector' lacks 'emergency:review'",
+        ),
+        (
+            EMERGENCY + "  tell:\n    - {role: porter, of: company}\n",
+            "trial.yaml:11: emergency.tell[0].role: unknown role 'porter'",
+        ),
+        ("emergency: {actions: [print]}\n", "trial.yaml:5: emergency.actions[0]: Input should be"),
+        ("emergency: {tell: []}\n", "trial.yaml:5: emergency.tell: Tuple should have at least 1 item"),
+    ],
+)
+def test_what_is_wrong_with_emergency_access_is_said(write: Write, text: str, said: str) -> None:
+    assert any(said in line for line in refused(write(text)))
+
+
+def test_a_pack_can_have_no_emergency_access(write: Write) -> None:
+    assert load_policy(write("emergency: null\n")).emergency is None
+
+
+def text_of(body: str, head: str = HEAD) -> list[str]:
+    """What is wrong with a text, merged over the baseline that is shipped."""
+    with pytest.raises(PolicyError) as caught:
+        policy_from_text(head + body, PACKS)
+    return str(caught.value).splitlines()
+
+
+def test_a_text_is_read_like_a_file_of_its_name(write: Write) -> None:
+    body = "levels:\n  - {id: secret, catalogue_mark: true}\n"
+    assert policy_from_text(HEAD + body, PACKS).digest == load_policy(write(body)).digest
+
+
+def test_a_fault_of_a_text_is_said_with_its_line_and_one_of_the_base_with_that_of_the_base() -> None:
+    assert text_of("levels:\n  - {id: secret}\n  - {id: secret}\n") == ["proposal:7: levels.secret: stands twice"]
+    lines = text_of("roles:\n  - remove: [general_manager]\n")
+    assert lines
+    assert all(line.startswith("baseline.yaml:") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("- a\n", "proposal:1: is not a mapping"),
+        ("title: x\n", "proposal:1: pack: is the name of the pack"),
+        ("pack: ../baseline\n", "proposal:1: pack: is the name of the pack"),
+        ("pack: [a]\n", "proposal:1: pack: is the name of the pack"),
+        ("pack: trial\nextends: ../../etc/passwd\n", "proposal:2: extends: is the name of a pack"),
+        ("pack: trial\nextends: nowhere\n", "proposal:2: extends: there is no pack 'nowhere' beside this one"),
+        ("pack: trial\nextends: trial\n", "proposal:2: extends: a pack cannot extend itself"),
+        ("a: " + "x" * (1 << 20), "proposal:1: longer than 1048576 bytes"),
+        ("a: " + "[" * 100_000, "proposal:1: deeper than 20 levels"),
+        ("a: " + "9" * 5000, "proposal:1: a: is too large a number"),
+        ('a: "\\ud800"\n', "has a character that no text can have"),
+        ('a: "\\0"\n', "has a character that no text can have"),
+        ('"\\0": a\n', "has a character that no text can have"),
+        ("a: \ud800", "is not YAML"),
+        ("a: 1\n---\nb: 2\n", "proposal:2: is not YAML"),
+    ],
+)
+def test_a_text_that_nobody_meant_as_a_pack_is_a_fault_and_nothing_worse(head: str, said: str) -> None:
+    (line,) = text_of("", head)
+    assert said in line
+
+
+@pytest.mark.invariant(4)
+def test_where_duties_meet_the_fault_says_so() -> None:
+    text = HEAD + 'roles:\n  - {id: security_auditor, scopes: ["audit:read", "requests:decide"]}\n  - {id: x}\n'
+    with pytest.raises(PolicyError) as caught:
+        policy_from_text(text + "duties:\n  - {id: training, assignee: security_auditor}\n", PACKS)
+    assert {fault.duty for fault in caught.value.faults} == {False}, "what has another shape is not judged further"
+    text = text.replace("  - {id: x}\n", "duties:\n  - {id: training, assignee: security_auditor}\n")
+    with pytest.raises(PolicyError) as caught:
+        policy_from_text(text, PACKS)
+    assert [fault.key for fault in caught.value.faults if fault.duty] == ["roles.security_auditor.scopes"]
+    assert len(caught.value.faults) > 1

@@ -7,6 +7,11 @@ Problem
 │   ├── NotYourStage         another stage of the case is yours, not this one
 │   ├── NotTheRequester      only who asked withdraws
 │   ├── NotTheHolder         only the holder gives a grant back
+│   ├── NoEmergencyAccess    the policy has none, or not for this level
+│   ├── SameUser             who used emergency access does not review it
+│   ├── DutyConflict         an officer (三员) asks for content
+│   ├── NotQualified         no valid agreement, training or vetting
+│   ├── ClearanceTooLow      the record's level is above the caller's clearance
 │   └── PersonNeeded         an application without a person asks for nothing
 ├── Conflict 409
 │   ├── RequestClosed        decided, withdrawn, ended
@@ -14,6 +19,8 @@ Problem
 │   ├── TermPassed           the end that was asked for is over: no grant could begin
 │   ├── NeededLater          nobody else could decide a later stage
 │   ├── RecordUnavailable    the record is not in use
+│   ├── EmergencyOpen        the last emergency access to the record was not reviewed yet
+│   ├── AlreadyReviewed      there is one review
 │   └── GrantEnded           revoked, returned, ended
 └── Invalid 422
     └── VacantRole           a stage that nobody could decide; names unit and role
@@ -58,6 +65,47 @@ class NotTheHolder(Forbidden):
 
     slug = "not-the-holder"
     words = Words("仅持有人可以退回", "Only the holder returns a grant")
+
+
+class NoEmergencyAccess(Forbidden):
+    """The policy's section `emergency` is absent, or does not name the record's level."""
+
+    slug = "no-emergency-access"
+    words = Words("制度未规定此类应急访问", "The policy has no emergency access for this")
+
+
+class SameUser(Forbidden):
+    """Who used emergency access does not review it, by whichever of his accounts (invariant 4)."""
+
+    slug = "same-person"
+    words = Words("应急使用人不得复核", "Who used emergency access does not review it")
+
+
+class DutyConflict(Forbidden):
+    """Officers see no content, whatever else they hold (三员分立, A4.34)."""
+
+    slug = "duty-conflict"
+    words = Words("职责冲突：三员不得接触客户信息内容", "Officers see no content")
+
+
+class NotQualified(Forbidden):
+    """No access without a valid agreement and a passed training (B2.5.4), in an emergency either."""
+
+    slug = "not-qualified"
+    words = Words("未签保密协议或未通过培训", "A qualification is missing or has expired")
+
+    def __init__(self, qualification: str) -> None:
+        super().__init__(f"Missing or expired: {qualification}.", qualification=qualification)
+
+
+class ClearanceTooLow(Forbidden):
+    """The record's level is above the caller's clearance."""
+
+    slug = "clearance-too-low"
+    words = Words("涉密等级不足", "The clearance is too low")
+
+    def __init__(self, level: str) -> None:
+        super().__init__(f"The record's level is {level}.", level=level)
 
 
 class PersonNeeded(Forbidden):
@@ -112,6 +160,23 @@ class RecordUnavailable(Conflict):
 
     def __init__(self, record: UUID, status: str) -> None:
         super().__init__(f"The record is {status}.", record=str(record), state=status)
+
+
+class EmergencyOpen(Conflict):
+    """Nobody takes emergency access to a record again before the last was reviewed."""
+
+    slug = "emergency-open"
+    words = Words("上一次应急访问尚未复核", "The last emergency access was not reviewed yet")
+
+
+class AlreadyReviewed(Conflict):
+    """An emergency access is reviewed once."""
+
+    slug = "already-reviewed"
+    words = Words("应急访问已复核", "The emergency access is reviewed already")
+
+    def __init__(self) -> None:
+        super().__init__("Another reviewer was quicker.", state="reviewed")
 
 
 class GrantEnded(Conflict):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from dossier_approvals import endpoints
+from dossier_approvals import emergency_endpoints, endpoints
 from dossier_approvals.settings import Settings
 from dossier_common.app import create_app
 from dossier_common.contracts.approvals import AccessRefused
@@ -24,7 +24,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create(settings: Settings | None = None) -> FastAPI:
     """The application; without settings it can only be asked for its OpenAPI document."""
-    return create_app("approvals", settings, routers=[endpoints.router], refused=AccessRefused, lifespan=_lifespan)
+    routers = [endpoints.router, emergency_endpoints.router]
+    return create_app("approvals", settings, routers=routers, refused=AccessRefused, lifespan=_lifespan)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ EVERY: Final = 5.0
 
 
 async def enforce_time_limits(database: Database, clock: Clock) -> None:
-    """Escalates or expires everything that is overdue now, each in a transaction of its own."""
-    overdue = True
-    while overdue:
-        async with database.transaction() as session:
-            overdue = await service.enforce_time_limit(session, clock.now())
+    """Escalates, expires or reports everything that is overdue now, each in a transaction of its own."""
+    for one in (service.enforce_time_limit, service.flag_overdue_review):
+        overdue = True
+        while overdue:
+            async with database.transaction() as session:
+                overdue = await one(session, clock.now())
 
 
 def jobs(context: Context) -> Mapping[str, Job]:

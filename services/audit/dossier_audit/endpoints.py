@@ -77,7 +77,7 @@ async def list_alarms(
     start: Annotated[Instant | None, Query(alias="from", description="From this instant on")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Before this instant")] = None,
 ) -> AuditEvents:
-    """Events that somebody has to look into, newest first: a fork, a silence, a restore, a lost witness, emergency access."""
+    """Events that somebody has to look into, newest first: forks, silences, restores, lost witnesses, emergencies."""
     filters = Filters(types=ALARMS, start=start, end=end)
     return await _found(request, session, auditor, filters, page, newest_first=True)
 

@@ -11,7 +11,7 @@ from dossier_common.policy.flows import (
     RequestRule,
     Stage,
 )
-from dossier_common.policy.loader import load_policy, policy_from_content
+from dossier_common.policy.loader import load_policy, policy_from_content, policy_from_text
 from dossier_common.policy.model import Policy, UnknownNameError
 from dossier_common.policy.nodes import Fault, PolicyError
 from dossier_common.policy.period import Period
@@ -137,4 +137,5 @@ __all__ = [
     "Validator",
     "load_policy",
     "policy_from_content",
+    "policy_from_text",
 ]

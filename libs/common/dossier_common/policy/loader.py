@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dossier_common.policy.checks import findings
+from dossier_common.policy.checks import duties_together, findings
 from dossier_common.policy.model import Policy
-from dossier_common.policy.nodes import Fault, Node, PolicyError, name_of, read
+from dossier_common.policy.nodes import Fault, Node, PolicyError, name_of, parse, read
 
 _PACK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -21,7 +21,19 @@ def load_policy(path: Path) -> Policy:
     Raises PolicyError with every fault of the first step that fails (reading, merging, shape, meaning), each with
     its file, line and key. A policy that is returned may be used.
     """
-    return _checked(_merged(path, ()))
+    return _checked(_merged(path, read(path), ()))
+
+
+def policy_from_text(text: str, folder: Path) -> Policy:
+    """The policy that a pack's text says, merged with what it extends of the packs in the folder, checked like a file.
+
+    The text may come from anybody; in faults it is called `proposal`. Raises PolicyError as `load_policy`.
+    """
+    root = parse(text, "proposal")
+    name = root.value.get("pack") if isinstance(root.value, dict) else None
+    if name is None or not isinstance(name.value, str) or not _PACK_NAME.fullmatch(name.value):
+        raise (name or root).fault("pack", "is the name of the pack")
+    return _checked(_merged(folder / f"{name.value}.yaml", root, ()))
 
 
 def policy_from_content(content: Mapping[str, Any], origin: str = "policy") -> Policy:
@@ -35,9 +47,10 @@ def _checked(root: Node) -> Policy:
     except ValidationError as error:
         raise PolicyError(_ordered(_shape_fault(root, detail) for detail in error.errors(include_url=False))) from error
     faults = []
-    for path, message in findings(policy):
+    duties = set(duties_together(policy))
+    for path, message in (*findings(policy), *duties):
         node, key = root.at(path)
-        faults.append(Fault(node.file, node.line, key, message))
+        faults.append(Fault(node.file, node.line, key, message, duty=(path, message) in duties))
     if faults:
         raise PolicyError(_ordered(faults))
     return policy
@@ -61,9 +74,8 @@ def _shape_fault(root: Node, detail: ErrorDetails) -> Fault:
     return Fault(node.file, node.line, key, message)
 
 
-def _merged(path: Path, below: tuple[str, ...]) -> Node:
-    """The pack and what it extends, as one mapping without `extends` and `remove`."""
-    pack = read(path)
+def _merged(path: Path, pack: Node, below: tuple[str, ...]) -> Node:
+    """The pack and what it extends beside it, as one mapping without `extends` and `remove`."""
     assert isinstance(pack.value, dict)
     entries = dict(pack.value)
     name = entries.get("pack")
@@ -81,7 +93,7 @@ def _merged(path: Path, below: tuple[str, ...]) -> Node:
         file = path.with_name(f"{parent}.yaml")
         if not file.is_file():
             raise extends.fault("extends", f"there is no pack {parent!r} beside this one")
-        inherited = _merged(file, (*below, path.stem)).value
+        inherited = _merged(file, read(file), (*below, path.stem)).value
         assert isinstance(inherited, dict)
         base = inherited
     merged = dict(base)

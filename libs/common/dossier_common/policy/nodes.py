@@ -10,6 +10,8 @@ import yaml
 
 MAX_PACK_BYTES = 1024 * 1024
 MAX_DEPTH = 20
+MAX_DIGITS = 15
+"""Of a whole number, so that canonical JSON can say it (RFC 8785: below 2^53)."""
 _TEXT = "tag:yaml.org,2002:str"
 
 
@@ -21,6 +23,8 @@ class Fault:
     line: int
     key: str
     message: str
+    duty: bool = False
+    """Whether it lets one person hold two duties (invariant 4)."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.line else ""
@@ -109,17 +113,20 @@ def read(path: Path) -> Node:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_PACK_BYTES + 1)
-        if len(content) > MAX_PACK_BYTES:
-            raise PolicyError([Fault(file, 1, "", f"longer than {MAX_PACK_BYTES} bytes")])
-        text = content.decode("utf-8")
-        for event in yaml.parse(text, Loader=_PackLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise PolicyError([Fault(file, _line(event.start_mark), "", "aliases are not allowed")])
-        root = yaml.compose(text, Loader=_PackLoader)
+        _ensure_short(content, file)
+        return parse(content.decode("utf-8"), file)
     except OSError as error:
         raise PolicyError([Fault(file, 1, "", f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise PolicyError([Fault(file, 1, "", "is not UTF-8")]) from error
+
+
+def parse(text: str, file: str) -> Node:
+    """As `read`, of a text that is called `file` in faults; it may come from anybody."""
+    _ensure_short(text.encode(errors="replace"), file)
+    try:
+        _ensure_plain(text, file)
+        root = yaml.compose(text, Loader=_PackLoader)
     except yaml.MarkedYAMLError as error:
         raise PolicyError(
             [Fault(file, _line(error.problem_mark or error.context_mark), "", f"is not YAML: {error.problem}")]
@@ -128,31 +135,48 @@ def read(path: Path) -> Node:
         raise PolicyError([Fault(file, 1, "", "is not YAML")]) from error
     if not isinstance(root, yaml.MappingNode):
         raise PolicyError([Fault(file, 1, "", "is not a mapping")])
-    return _node(root, file, root.start_mark.line + 1, "", 0)
+    return _node(root, file, root.start_mark.line + 1, "")
+
+
+def _ensure_short(content: bytes, file: str) -> None:
+    if len(content) > MAX_PACK_BYTES:
+        raise PolicyError([Fault(file, 1, "", f"longer than {MAX_PACK_BYTES} bytes")])
+
+
+def _ensure_plain(text: str, file: str) -> None:
+    """Refuses aliases, and a depth that would exhaust the stack of what reads the text next."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_PackLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise PolicyError([Fault(file, _line(event.start_mark), "", "aliases are not allowed")])
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise PolicyError([Fault(file, _line(event.start_mark), "", f"deeper than {MAX_DEPTH} levels")])
 
 
 def _line(mark: Any) -> int:
     return 1 if mark is None else mark.line + 1
 
 
-def _node(source: yaml.Node, file: str, line: int, key: str, depth: int) -> Node:
-    if depth > MAX_DEPTH:
-        raise PolicyError([Fault(file, line, key, f"deeper than {MAX_DEPTH} levels")])
+def _node(source: yaml.Node, file: str, line: int, key: str) -> Node:
     if isinstance(source, yaml.MappingNode):
         entries: dict[str, Node] = {}
         for key_node, value_node in source.value:
             at = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
                 raise PolicyError([Fault(file, at, key, "keys are words")])
-            name = key_node.value
+            name = _words(key_node, file, at, key)
             if name in entries:
                 raise PolicyError([Fault(file, at, f"{key}.{name}".strip("."), "stands twice")])
-            entries[name] = _node(value_node, file, at, f"{key}.{name}".strip("."), depth + 1)
+            entries[name] = _node(value_node, file, at, f"{key}.{name}".strip("."))
         return Node(entries, file, line)
     if isinstance(source, yaml.SequenceNode):
         return Node(
             [
-                _node(item, file, item.start_mark.line + 1, f"{key}[{number}]", depth + 1)
+                _node(item, file, item.start_mark.line + 1, f"{key}[{number}]")
                 for number, item in enumerate(source.value)
             ],
             file,
@@ -161,8 +185,16 @@ def _node(source: yaml.Node, file: str, line: int, key: str, depth: int) -> Node
     return Node(_scalar(source, file, line, key), file, line)
 
 
-def _scalar(source: yaml.Node, file: str, line: int, key: str) -> bool | float | str | None:
+def _words(source: yaml.Node, file: str, line: int, key: str) -> str:
+    """The words of a scalar, which an escape could have made such that no database and no UTF-8 takes them."""
     value: str = source.value
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
+        raise PolicyError([Fault(file, line, key, "has a character that no text can have")])
+    return value
+
+
+def _scalar(source: yaml.Node, file: str, line: int, key: str) -> bool | float | str | None:
+    value = _words(source, file, line, key)
     match source.tag.removeprefix("tag:yaml.org,2002:"):
         case "str":
             return value
@@ -171,6 +203,8 @@ def _scalar(source: yaml.Node, file: str, line: int, key: str) -> bool | float |
         case "bool":
             return value == "true"
         case "int":
+            if len(value) > MAX_DIGITS:
+                raise PolicyError([Fault(file, line, key, "is too large a number")])
             return int(value)
         case "float":
             return float(value)

@@ -120,6 +120,12 @@ async def issue_grant(session: AsyncSession, loaded: Loaded, last: UUID, *, by: 
         disposal=request.disposal,
         policy=request.policy,
     )
+    await keep_grant(session, issued, now)
+    await outbox.add(session, issued, by=by, at=now)
+
+
+async def keep_grant(session: AsyncSession, issued: GrantIssued, now: datetime) -> None:
+    """The grant as its event says it; the event is the caller's to add."""
     values = issued.model_dump(exclude={"grant", "records", "conditions", "fields", "persons"}) | {
         "id": issued.grant,
         "fields": list(issued.fields),
@@ -128,4 +134,3 @@ async def issue_grant(session: AsyncSession, loaded: Loaded, last: UUID, *, by: 
         "issued_at": now,
     }
     await repository.add_grant(session, values, issued.records)
-    await outbox.add(session, issued, by=by, at=now)
