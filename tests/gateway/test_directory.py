@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from tests.gateway.world import OFFICERS, ROOT, TestClock, World
 
@@ -38,6 +39,11 @@ async def test_what_the_ceremony_did_is_in_the_outbox(world: World) -> None:
     assert [event.data["role"] for event in assigned[:3]] == list(ceremonies.OFFICERS)
     assert all(event.actor is None for event in assigned[:3])
     assert (await world.events("gateway.v1.unit.created"))[0].data["code"] == ROOT[0]
+
+
+async def change(world: World, as_: str, method: str, path: str, body: Any, version: int) -> httpx.Response:
+    """A change of this version of a thing."""
+    return await world.call(as_, method, path, json=body, headers={"If-Match": f'"{version}"'})
 
 
 async def unit(world: World, kind: str, parent: Any, code: str | None = None) -> Any:
@@ -143,8 +149,10 @@ async def test_nobody_manages_himself_by_any_of_his_accounts(world: World) -> No
     mine = await world.person(person=str(me.person))
     for account in (str(me.account), mine["id"]):
         assert (await world.assign(account, "security_administrator")).json()["type"].endswith("same-person")
-        cleared = await world.call("secadmin", "PUT", f"/v1/accounts/{account}/clearance", json={"clearance": "secret"})
-        assert cleared.status_code == 403
+        cleared = await change(
+            world, "secadmin", "PUT", f"/v1/accounts/{account}/clearance", {"clearance": "secret"}, 1
+        )
+        assert cleared.json()["type"].endswith("same-person")
     held = (await world.call("sysadmin", "GET", f"/v1/accounts/{me.account}/roles")).json()["items"][0]
     revoked = await world.call("secadmin", "DELETE", f"/v1/accounts/{me.account}/roles/{held['id']}")
     assert revoked.status_code == 403
@@ -160,8 +168,16 @@ async def test_clearance_is_of_the_policy_and_its_change_an_event(world: World) 
     account = await world.person()
     path = f"/v1/accounts/{account['id']}/clearance"
     assert account["clearance"] == "internal"
-    assert (await world.call("secadmin", "PUT", path, json={"clearance": "secret"})).json()["clearance"] == "secret"
-    assert (await world.call("secadmin", "PUT", path, json={"clearance": "cosmic"})).status_code == 422
+    body = {"clearance": "secret"}
+    assert (await world.call("secadmin", "PUT", path, json=body)).status_code == 428
+    cleared = await change(world, "secadmin", "PUT", path, body, account["version"])
+    assert cleared.json()["clearance"] == "secret"
+    assert (
+        await change(world, "secadmin", "PUT", path, {"clearance": "internal"}, account["version"])
+    ).status_code == 412
+    assert (
+        await change(world, "secadmin", "PUT", path, {"clearance": "cosmic"}, account["version"] + 1)
+    ).status_code == 422
     event = (await world.events("gateway.v1.clearance.changed"))[-1]
     assert (event.data["clearance_from"], event.data["clearance_to"]) == ("internal", "secret")
 

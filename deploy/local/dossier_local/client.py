@@ -96,9 +96,9 @@ class Caller:
         """POST of a JSON body."""
         return await self.call("POST", path, body=body, **query)
 
-    async def put(self, path: str, body: Any) -> Answer:
-        """PUT of a JSON body."""
-        return await self.call("PUT", path, body=body)
+    async def put(self, path: str, body: Any, *, version: int) -> Answer:
+        """PUT of a JSON body, which holds for this version of the thing."""
+        return await self.call("PUT", path, body=body, headers={"If-Match": f'"{version}"'})
 
     async def every(self, path: str, member: str = "items", **query: Any) -> AsyncIterator[dict[str, Any]]:
         """The items of a list, page after page. Raises LauncherError for anything but 200."""

@@ -154,7 +154,9 @@ class _Making:
             await enrol(self._client, issued["enrolment_code"], chosen)
         account = f"/v1/accounts/{there['id']}"
         if there["clearance"] != person.clearance:
-            there = (await self._security.put(f"{account}/clearance", {"clearance": person.clearance})).expecting(200)
+            cleared = {"clearance": person.clearance}
+            answer = await self._security.put(f"{account}/clearance", cleared, version=there["version"])
+            there = answer.expecting(200)
         held = (await self._security.get(f"{account}/roles")).expecting(200)["items"]
         for role, unit in person.roles.items():
             wanted = {"role": role, "unit": self._units[unit or person.unit]}
