@@ -105,6 +105,7 @@ class WeakPassword(Invalid):
 
     def __init__(self, faults: list[tuple[str, str]], pointer: str = "/body/password") -> None:
         super().__init__(errors=[Fault(pointer=pointer, code=code, detail=text) for code, text in faults])
+        self.codes = tuple(code for code, _ in faults)
 
 
 class WrongPassword(Invalid):

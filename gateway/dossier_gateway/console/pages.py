@@ -36,7 +36,7 @@ def language(request: Request) -> str:
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """A page. Its forms go to this site, and to the origin of `redirect`, where one is given and was checked."""
     chosen = language(request)
-    known = {"refusal": None, "faults": (), "username": "", "application": None, "redirect": None, "signed_in": None, "action": SIGN_OUT}
+    known = {"refusal": None, "faults": (), "username": "", "application": None, "redirect": None, "action": SIGN_OUT}
     content = _environment.get_template(template).render(
         **known | values, words=WORDS[chosen], language=chosen, style=STYLE
     )

@@ -1,14 +1,16 @@
 """SQL of the OAuth2 server. Synchronous, since Authlib's core is: called under `AsyncSession.run_sync`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from dossier_common.ids import new_id
+from dossier_gateway.directory.repository import live
 from dossier_gateway.models import (
     Account,
     Assignment,
@@ -21,6 +23,7 @@ from dossier_gateway.models import (
     FormerPassword,
     RefreshToken,
     Revocation,
+    SignInStep,
 )
 from dossier_gateway.oauth.clients import RegisteredClient, digest
 
@@ -44,10 +47,11 @@ class Password:
     changed_at: datetime
     failures: int
     locked_until: datetime | None
+    must_change: bool
 
 
-def client(session: Session, client_id: str) -> RegisteredClient | None:
-    """An active client."""
+def client(session: Session, client_id: str, now: datetime) -> RegisteredClient | None:
+    """An active client, with the secrets that hold now."""
     row = session.execute(select(Client).where(Client.id == client_id, Client.state == "active")).scalar_one_or_none()
     if row is None:
         return None
@@ -59,7 +63,18 @@ def client(session: Session, client_id: str) -> RegisteredClient | None:
         frozenset(row.scopes),
         tuple(row.redirect_uris),
         row.first_party,
+        tuple(row.post_logout_redirect_uris),
+        tuple(row.jwks["keys"]) if row.jwks else (),
+        row.former_secret if row.former_until is not None and row.former_until > now else None,
+        row.last_used_at,
     )
+
+
+def note_use(session: Session, used: RegisteredClient, now: datetime) -> None:
+    """When an application last got a token. Kept to the minute, so that a busy one is written once in it."""
+    at = _minute(now)
+    if used.last_used_at is None or used.last_used_at < at:
+        session.execute(update(Client).where(Client.id == used.id).values(last_used_at=at))
 
 
 _USER = (Account.id, Account.person, Account.username, Account.display_name, Account.state)
@@ -71,21 +86,41 @@ def user(session: Session, account: UUID) -> User | None:
     return User(*row) if row else None
 
 
+def user_to_act(session: Session, account: UUID) -> User | None:
+    """An account that may sign in, and that nobody disables or moves until the transaction ends."""
+    query = select(*_USER).where(Account.id == account, Account.state == "active").with_for_update(read=True)
+    row = session.execute(query).one_or_none()
+    return User(*row) if row else None
+
+
 def user_named(session: Session, username: str) -> User | None:
     """The active account of this name."""
     row = session.execute(select(*_USER).where(Account.username == username, Account.state == "active")).one_or_none()
     return User(*row) if row else None
 
 
-def roles(session: Session, account: UUID) -> list[str]:
-    """The roles that an account holds anywhere."""
-    return list(session.execute(select(Assignment.role).where(Assignment.account == account).distinct()).scalars())
+def roles(session: Session, account: UUID, now: datetime) -> list[str]:
+    """The roles that an account holds anywhere, without those whose term is over."""
+    held = select(Assignment.role).where(Assignment.account == account, live(now)).distinct()
+    return list(session.execute(held).scalars())
+
+
+def roles_of_person(session: Session, person: UUID, now: datetime) -> list[str]:
+    """The roles that a person holds in all of his accounts, without those whose term is over."""
+    held = select(Assignment.role).where(Assignment.person == person, live(now)).distinct()
+    return list(session.execute(held).scalars())
 
 
 def password_for_update(session: Session, account: UUID) -> Password | None:
     """The credential, locked until the transaction ends, so that attempts are counted one after another."""
     row = session.execute(
-        select(Credential.hash, Credential.changed_at, Credential.failures, Credential.locked_until)
+        select(
+            Credential.hash,
+            Credential.changed_at,
+            Credential.failures,
+            Credential.locked_until,
+            Credential.must_change,
+        )
         .where(Credential.account == account)
         .with_for_update()
     ).one_or_none()
@@ -116,7 +151,7 @@ def set_password(session: Session, account: UUID, encoded: str, now: datetime) -
     old = session.execute(select(Credential.hash).where(Credential.account == account).with_for_update()).scalar()
     if old is not None:
         session.execute(insert(FormerPassword).values(id=new_id(), account=account, hash=old, replaced_at=now))
-    values = {"hash": encoded, "changed_at": now, "failures": 0, "locked_until": None}
+    values = {"hash": encoded, "changed_at": now, "failures": 0, "locked_until": None, "must_change": False}
     session.execute(
         upsert(Credential)
         .values(account=account, **values)
@@ -150,15 +185,46 @@ def use_enrolments(session: Session, account: UUID, now: datetime) -> None:
     session.execute(update(Account).where(Account.id == account).values(state="active"))
 
 
-def open_session(session: Session, account: UUID, secret: str, now: datetime, until: datetime) -> UUID:
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long a session lasts, and how long when nothing is asked for with it."""
+
+    whole: timedelta
+    idle: timedelta
+
+
+def open_session(
+    session: Session, account: UUID, secret: str, *, amr: Sequence[str], zone: str, now: datetime, term: Term
+) -> UUID:
     """A signed-in browser."""
     found = new_id()
     session.execute(
         insert(BrowserSession).values(
-            id=found, digest=digest(secret), account=account, signed_in_at=now, expires_at=until
+            id=found,
+            digest=digest(secret),
+            account=account,
+            amr=list(amr),
+            zone=zone,
+            signed_in_at=now,
+            last_seen_at=_minute(now),
+            idle_ends_at=now + term.idle,
+            expires_at=now + term.whole,
         )
     )
     return found
+
+
+def touch(session: Session, browser: UUID, now: datetime, idle: timedelta) -> None:
+    """The session is in use. Kept to the minute, so that a busy one is written once in it."""
+    session.execute(
+        update(BrowserSession)
+        .where(BrowserSession.id == browser, BrowserSession.last_seen_at < _minute(now))
+        .values(last_seen_at=_minute(now), idle_ends_at=now + idle)
+    )
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +234,25 @@ class SignedInUser:
     session: UUID
     user: User
     signed_in_at: datetime
+    amr: tuple[str, ...] = ()
+
+
+def _live(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        BrowserSession.ended_at.is_(None),
+        BrowserSession.expires_at > now,
+        BrowserSession.idle_ends_at > now,
+    )
 
 
 def signed_in(session: Session, secret: str, now: datetime) -> SignedInUser | None:
     """The live session of this cookie."""
     row = session.execute(
-        select(BrowserSession.id, BrowserSession.signed_in_at, *_USER)
+        select(BrowserSession.id, BrowserSession.signed_in_at, BrowserSession.amr, *_USER)
         .join(Account, Account.id == BrowserSession.account)
-        .where(
-            BrowserSession.digest == digest(secret),
-            BrowserSession.ended_at.is_(None),
-            BrowserSession.expires_at > now,
-            Account.state == "active",
-        )
+        .where(BrowserSession.digest == digest(secret), *_live(now), Account.state == "active")
     ).one_or_none()
-    return SignedInUser(row[0], User(*row[2:]), row[1]) if row else None
+    return SignedInUser(row[0], User(*row[3:]), row[1], tuple(row[2])) if row else None
 
 
 def end_session(session: Session, browser: UUID, now: datetime) -> list[UUID]:
@@ -197,12 +267,15 @@ def end_session(session: Session, browser: UUID, now: datetime) -> list[UUID]:
 
 
 def session_signed_in_at(session: Session, browser: UUID, now: datetime) -> datetime | None:
-    """When the person of a session signed in; None when the session is over."""
+    """When the person of a session signed in; None when the session is over, or was left alone too long."""
     return session.execute(
-        select(BrowserSession.signed_in_at).where(
-            BrowserSession.id == browser, BrowserSession.ended_at.is_(None), BrowserSession.expires_at > now
-        )
+        select(BrowserSession.signed_in_at).where(BrowserSession.id == browser, *_live(now))
     ).scalar_one_or_none()
+
+
+def session_amr(session: Session, browser: UUID) -> tuple[str, ...]:
+    """How the person of a session signed in (RFC 8176)."""
+    return tuple(session.execute(select(BrowserSession.amr).where(BrowserSession.id == browser)).scalar_one())
 
 
 def add_code(session: Session, code: str, /, **values: object) -> None:
@@ -273,9 +346,11 @@ def forget(session: Session, now: datetime) -> None:
     session.execute(delete(RefreshToken).where(RefreshToken.expires_at < past))
     session.execute(delete(Revocation).where(Revocation.until < past))
     session.execute(delete(ClientAssertion).where(ClientAssertion.expires_at < past))
+    session.execute(delete(SignInStep).where(SignInStep.expires_at < now))
     in_use = select(RefreshToken.session).union(select(AuthorizationCode.session))
     session.execute(
         delete(BrowserSession).where(
-            or_(BrowserSession.expires_at < past, BrowserSession.ended_at < past), BrowserSession.id.not_in(in_use)
+            or_(BrowserSession.expires_at < past, BrowserSession.idle_ends_at < past, BrowserSession.ended_at < past),
+            BrowserSession.id.not_in(in_use),
         )
     )
