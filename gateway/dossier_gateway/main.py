@@ -14,7 +14,7 @@ from dossier_common.serve import serve
 from dossier_common.settings import load
 from dossier_gateway import keys
 from dossier_gateway.callers import Callers
-from dossier_gateway.console import documents, pages
+from dossier_gateway.console import documents, own, pages
 from dossier_gateway.directory import endpoints as directory
 from dossier_gateway.directory import offboarding_endpoints
 from dossier_gateway.oauth import endpoints as oauth
@@ -61,6 +61,7 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
             offboarding_endpoints.router,
             oauth.router,
             management.router,
+            own.router,
             pages.router,
             documents.router,
         ],

@@ -26,6 +26,7 @@ from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.problems import Unauthenticated
 from dossier_gateway import keys
+from dossier_gateway.second_factor import ONE_TIME
 from dossier_gateway.settings import Settings
 
 TXN_SECONDS = 5
@@ -58,6 +59,8 @@ class Access:
     account: UUID | None
     person: UUID | None
     service: str | None
+    second_factor: bool = False
+    """Whether the session that it came from was opened with a second factor."""
 
 
 class Tokens:
@@ -145,6 +148,7 @@ class Tokens:
                 account=UUID(claims["sub"]) if person else None,
                 person=UUID(person) if person else None,
                 service=str(claims["client_id"]) if claims["aud"] == OWN_AUDIENCE else None,
+                second_factor=ONE_TIME in claims.get("amr", ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unauthenticated("The token lacks a claim.") from error
@@ -158,7 +162,7 @@ class Tokens:
         subject: str,
         client: str,
         scopes: Sequence[str],
-        **claims: str | int,
+        **claims: str | int | list[str],
     ) -> tuple[str, UUID]:
         """An access token and its `jti` (RFC 9068)."""
         at, jti = int(now.timestamp()), new_id()

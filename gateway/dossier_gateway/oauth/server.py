@@ -25,8 +25,8 @@ from sqlalchemy.orm import Session
 from dossier_common.contracts.gateway import TokenIssued
 from dossier_common.policy import Policy
 from dossier_common.scopes import FOR_PEOPLE
-from dossier_gateway.directory import rules
 from dossier_gateway import second_factor
+from dossier_gateway.directory import rules
 from dossier_gateway.oauth import assertions, grants, prompts, repository
 from dossier_gateway.oauth.call import Call, current, working_on
 from dossier_gateway.oauth.clients import CLI, CONSOLE, LOOPBACK, OPENID, PERSON_GRANTS, PartClient, RegisteredClient
