@@ -381,13 +381,23 @@ async def test_each_sees_his_own_and_reviewers_see_all(
     following = first.headers["Link"].split("<")[1].split(">")[0]
     second = good(await call(world, reviewers[0], "GET", following, scopes=REVIEW))
     assert (good(first)["items"][0]["id"], second["items"][0]["id"]) == (other["id"], emergency["id"])
+    path = f"{PATH}/{emergency['id']}"
+    problem(await call(world, people.head, "GET", path, scopes=REVIEW), 404, "not-found")
+    elsewhere = [("compliance_officer", world.sales)]
+    problem(await call(world, people.head, "GET", path, scopes=REVIEW, roles=elsewhere), 404, "not-found")
+    problem(await review(world, people.head, emergency, roles=elsewhere), 404, "not-found")
+    here = [("compliance_officer", world.company)]
+    assert await ids(world, people.head, REVIEW, roles=elsewhere) == []
+    assert await ids(world, people.head, REVIEW, roles=here) == [other["id"], emergency["id"]]
+    assert good(await review(world, people.head, emergency, roles=here))["state"] == "reviewed"
     lacking = await call(world, people.clerk, "GET", PATH, scopes=("requests:read",))
     problem(lacking, 403, "insufficient-scope")
     assert await ids(world, None, USE) == []
 
 
-async def ids(world: World, who: Who | None, scopes: tuple[str, ...], query: str = "") -> list[str]:
-    return [each["id"] for each in good(await call(world, who, "GET", f"{PATH}?{query}", scopes=scopes))["items"]]
+async def ids(world: World, who: Who | None, scopes: tuple[str, ...], query: str = "", **claims: Any) -> list[str]:
+    answer = await call(world, who, "GET", f"{PATH}?{query}", scopes=scopes, **claims)
+    return [each["id"] for each in good(answer)["items"]]
 
 
 async def test_its_user_gives_it_back_like_any_grant(world: World, people: People, reviewers: tuple[Who, Who]) -> None:

@@ -1,6 +1,6 @@
 """Emergency access over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Query, Request, Response
@@ -13,8 +13,11 @@ from dossier_approvals.service.emergencies import Means
 from dossier_common import app
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
+from dossier_common.reach import ALL_OBJECTS, Reach, objects
+from dossier_common.scopes import Scope
 
 router = app.router(tags=["emergency access"])
+OF_REVIEWER: Final = {Scope.EMERGENCY_REVIEW: (Reach.PARTY, Reach.UNIT)}
 
 
 def _means(request: Request) -> Means:
@@ -22,7 +25,7 @@ def _means(request: Request) -> Means:
     return Means(state.policy, state.peers, state.texts, state.clock.now())
 
 
-@router.post("/v1/emergency-access", status_code=201)
+@router.post("/v1/emergency-access", status_code=201, openapi_extra=ALL_OBJECTS)
 async def use_emergency_access(
     body: NewEmergency, by: EmergencyUser, session: Write, request: Request, response: Response
 ) -> EmergencyShown:
@@ -33,7 +36,7 @@ async def use_emergency_access(
     return await service.show_emergency(session, means, emergency, by)
 
 
-@router.get("/v1/emergency-access", openapi_extra=EITHER)
+@router.get("/v1/emergency-access", openapi_extra=EITHER | objects(Reach.OWN, otherwise=200, also=OF_REVIEWER))
 async def list_emergency_accesses(
     by: EmergencyParty,
     session: Read,
@@ -42,7 +45,10 @@ async def list_emergency_accesses(
     *,
     waiting: Annotated[bool, Query(description="Leave out what was reviewed")] = False,
 ) -> EmergencyList:
-    """The caller's own; those of all for a reviewer. Newest first."""
+    """The caller's own; a reviewer's are also those that he was told of and those of the units of his office.
+
+    Newest first.
+    """
     items = await service.list_emergencies(
         session, _means(request), by, waiting=waiting, limit=page.limit, before=after_id(page)
     )
@@ -51,7 +57,9 @@ async def list_emergency_accesses(
     return EmergencyList(items=items[: page.limit])
 
 
-@router.get("/v1/emergency-access/{emergency_id}", openapi_extra=EITHER)
+@router.get(
+    "/v1/emergency-access/{emergency_id}", openapi_extra=EITHER | objects(Reach.OWN, otherwise=404, also=OF_REVIEWER)
+)
 async def show_emergency_access(
     emergency_id: UUID, by: EmergencyParty, session: Read, request: Request
 ) -> EmergencyShown:
@@ -59,7 +67,9 @@ async def show_emergency_access(
     return await service.show_emergency(session, _means(request), emergency_id, by)
 
 
-@router.post("/v1/emergency-access/{emergency_id}/review")
+@router.post(
+    "/v1/emergency-access/{emergency_id}/review", openapi_extra=objects(Reach.PARTY, Reach.UNIT, otherwise=404)
+)
 async def review_emergency_access(
     emergency_id: UUID, body: NewReview, by: EmergencyReviewer, session: Write, request: Request
 ) -> EmergencyShown:

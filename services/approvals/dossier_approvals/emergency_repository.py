@@ -1,15 +1,16 @@
 """All SQL of emergency access. Its request, grant, stage, step and candidates stand where those of others do."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, select, update
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_approvals.models import Emergency, EmergencyReview, Grant, Request, RequestRecord, Step
+from dossier_approvals.models import Candidate, Emergency, EmergencyReview, Grant, Request, RequestRecord, Step
 from dossier_approvals.repository import FRESH
 
 
@@ -20,6 +21,7 @@ class Found:
     emergency: Emergency
     request: Request
     grant: Grant
+    unit: UUID
     level: str
     review: EmergencyReview | None
 
@@ -38,7 +40,7 @@ async def locked(session: AsyncSession, emergency_id: UUID) -> Emergency | None:
 
 def _found() -> Select[Any]:
     return (
-        select(Emergency, Request, Grant, RequestRecord.level, EmergencyReview)
+        select(Emergency, Request, Grant, RequestRecord.unit, RequestRecord.level, EmergencyReview)
         .join(Request, Request.id == Emergency.id)
         .join(Grant, Grant.id == Emergency.grant)
         .join(RequestRecord, and_(RequestRecord.request == Emergency.id, RequestRecord.record == Emergency.record))
@@ -53,13 +55,30 @@ async def one(session: AsyncSession, emergency_id: UUID) -> Found | None:
     return Found(*row) if row else None
 
 
+def _told(person: UUID) -> ColumnElement[bool]:
+    return exists().where(Candidate.request == Emergency.id, Candidate.person == person, Candidate.removed_at.is_(None))
+
+
+async def was_told(session: AsyncSession, emergency_id: UUID, person: UUID) -> bool:
+    """Whether the person is one of those who were told, and still in that office."""
+    return (await session.execute(select(_told(person)).where(Emergency.id == emergency_id))).scalar_one()
+
+
+def used_by(person: UUID) -> ColumnElement[bool]:
+    """Those that a person used."""
+    return Emergency.person == person
+
+
+def reviewed_by(person: UUID, units: Collection[UUID]) -> ColumnElement[bool]:
+    """Those that a person used or was told of, and those on records of the units."""
+    return or_(used_by(person), _told(person), RequestRecord.unit.in_(units))
+
+
 async def several(
-    session: AsyncSession, person: UUID | None, *, waiting: bool, limit: int, before: UUID | None
+    session: AsyncSession, seen: ColumnElement[bool] | None, *, waiting: bool, limit: int, before: UUID | None
 ) -> list[Found]:
-    """Those of a person, or of all for None, the newest first; `waiting` leaves out what was reviewed."""
-    query = _found().order_by(Emergency.id.desc()).limit(limit)
-    if person is not None:
-        query = query.where(Emergency.person == person)
+    """Those that are seen, or all for None, the newest first; `waiting` leaves out what was reviewed."""
+    query = _found().where(true() if seen is None else seen).order_by(Emergency.id.desc()).limit(limit)
     if waiting:
         query = query.where(Emergency.reviewed_at.is_(None))
     if before is not None:

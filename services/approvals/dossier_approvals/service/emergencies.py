@@ -31,6 +31,7 @@ from dossier_common.ids import new_id
 from dossier_common.peers import Peers
 from dossier_common.policy import Action, EmergencyRule, OnTimeout, Policy
 from dossier_common.problems import Fault, Hidden, Invalid, NotFound, Unavailable
+from dossier_common.reach import reaches, units_reached
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
 
@@ -191,12 +192,12 @@ async def review_emergency(
 ) -> None:
     """Keeps the one review; an unjustified access ends at once. Reviews of one access come one at a time.
 
-    Raises NotFound, PersonNeeded, SameUser, AlreadyReviewed.
+    Raises PersonNeeded, NotFound, Hidden, SameUser, AlreadyReviewed.
     """
     account, person = cases.person_of(by)
     emergency = await emergency_repository.locked(session, emergency_id)
-    if emergency is None:
-        raise NotFound
+    await _seen(session, means, emergency_id, by)
+    assert emergency is not None
     if emergency.person == person:
         raise SameUser("Another person reviews it.")
     if emergency.reviewed_at is not None:
@@ -234,23 +235,36 @@ async def flag_overdue_review(session: AsyncSession, now: datetime) -> bool:
 
 async def show_emergency(session: AsyncSession, means: Means, emergency_id: UUID, by: Subject) -> EmergencyShown:
     """One emergency access, to its user and to reviewers. Raises NotFound, Hidden."""
+    return _shown(await _seen(session, means, emergency_id, by), means)
+
+
+async def _seen(session: AsyncSession, means: Means, emergency_id: UUID, by: Subject) -> Found:
+    """To its user; to a reviewer who was told, or whose office is in the record's unit or above it."""
     found = await emergency_repository.one(session, emergency_id)
     if found is None:
         raise NotFound
-    if Scope.EMERGENCY_REVIEW not in by.scopes and found.emergency.person != by.person:
-        raise Hidden
-    return _shown(found, means)
+    if by.person is not None and found.emergency.person == by.person:
+        return found
+    if Scope.EMERGENCY_REVIEW in by.scopes:
+        told = by.person is not None and await emergency_repository.was_told(session, emergency_id, by.person)
+        if told or await reaches(session, means.policy, by, Scope.EMERGENCY_REVIEW, found.unit):
+            return found
+    raise Hidden
 
 
 async def list_emergencies(
     session: AsyncSession, means: Means, by: Subject, *, waiting: bool, limit: int, before: UUID | None
 ) -> list[EmergencyShown]:
     """A page of what the caller may see, the newest first; one more than the limit when there is a next page."""
-    everything = Scope.EMERGENCY_REVIEW in by.scopes
-    if not everything and by.person is None:
-        return []
-    person = None if everything else by.person
-    found = await emergency_repository.several(session, person, waiting=waiting, limit=limit + 1, before=before)
+    seen = None
+    if Scope.EMERGENCY_REVIEW not in by.scopes:
+        if by.person is None:
+            return []
+        seen = emergency_repository.used_by(by.person)
+    elif by.person is not None:
+        units = await units_reached(session, means.policy, by, Scope.EMERGENCY_REVIEW)
+        seen = emergency_repository.reviewed_by(by.person, units or ())
+    found = await emergency_repository.several(session, seen, waiting=waiting, limit=limit + 1, before=before)
     return [_shown(each, means) for each in found]
 
 
