@@ -25,6 +25,7 @@ from dossier_gateway.oauth.service import SignInDesk
 from dossier_gateway.passwords import Hasher
 from dossier_gateway.proxy.app import Proxy
 from dossier_gateway.second_factor import Seal
+from dossier_gateway.sessions import endpoints as sessions
 from dossier_gateway.settings import Settings
 from dossier_gateway.tokens import Tokens
 
@@ -61,6 +62,7 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
             offboarding_endpoints.router,
             oauth.router,
             management.router,
+            sessions.router,
             own.router,
             pages.router,
             documents.router,

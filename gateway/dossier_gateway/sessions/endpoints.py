@@ -1,0 +1,162 @@
+"""Sessions, passwords and second factors over HTTP: one's own, and those of others for who keeps accounts."""
+
+from uuid import UUID
+
+from fastapi import Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dossier_common.app import router as make_router
+from dossier_common.database import WRITES, Read, Write, backlog_of
+from dossier_common.identity import Subject
+from dossier_common.policy import Operation
+from dossier_common.problems import Forbidden
+from dossier_gateway.auth import AccountManager, Anyone
+from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.parameters import ByAuthorisation
+from dossier_gateway.oauth import repository as accounts
+from dossier_gateway.oauth.server import Server
+from dossier_gateway.sessions import repository, schemas, service
+
+router = make_router(tags=["sessions"])
+
+
+@router.get("/v1/me/sessions", summary="One's own sessions")
+async def list_own_sessions(request: Request, session: Read, caller: Anyone) -> schemas.Sessions:
+    """The browsers that are signed in with the caller's account; none for an application."""
+    if caller.account is None:
+        return schemas.Sessions(items=[])
+    return await _listed(request, session, caller.account, current=await _session_of(request, session))
+
+
+@router.delete("/v1/me/sessions/{session_id}", status_code=204, summary="End one's own session")
+async def end_own_session(session_id: UUID, request: Request, session: Write, caller: Anyone) -> Response:
+    """Ends it, with every token that came from it, at every replica within two seconds."""
+    term = _server(request).family_term
+    await service.end_own(session, session_id, by=caller, now=request.app.state.clock.now(), term=term)
+    return Response(status_code=204)
+
+
+@router.get("/v1/accounts/{account_id}/sessions", summary="The sessions of an account")
+async def list_sessions(account_id: UUID, request: Request, session: Read, _caller: AccountManager) -> schemas.Sessions:
+    """The browsers that are signed in with it."""
+    await service.known(session, account_id)
+    return await _listed(request, session, account_id, current=None)
+
+
+@router.delete("/v1/accounts/{account_id}/sessions", status_code=204, summary="End all sessions of an account")
+async def end_sessions(
+    account_id: UUID,
+    request: Request,
+    session: Write,
+    caller: AccountManager,
+    authorisation: ByAuthorisation = None,
+) -> Response:
+    """Ends them, with every token that came from them. Not of one's own accounts."""
+    await _end(request, session, account_id, None, caller, authorisation)
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/v1/accounts/{account_id}/sessions/{session_id}", status_code=204, summary="End one session of an account"
+)
+async def end_session(
+    account_id: UUID,
+    session_id: UUID,
+    request: Request,
+    session: Write,
+    caller: AccountManager,
+    authorisation: ByAuthorisation = None,
+) -> Response:
+    """Ends it, with every token that came from it. Not of one's own accounts."""
+    await _end(request, session, account_id, session_id, caller, authorisation)
+    return Response(status_code=204)
+
+
+@router.post("/v1/me/password", status_code=204, summary="Change one's own password")
+async def change_own_password(body: schemas.NewPassword, request: Request, caller: Anyone) -> Response:
+    """Replaces the caller's password, and ends all his sessions but the one of this call.
+
+    A wrong present password counts as a sign-in that failed. 422 with `wrong`, or with what the policy has against the
+    new one.
+    """
+    backlog_of(request).ensure(WRITES)
+    async with request.app.state.database.session() as session:
+        user = await session.run_sync(accounts.user, caller.account) if caller.account else None
+        keep = await _session_of(request, session)
+    if user is None:
+        raise Forbidden("Only people have passwords.")
+    await request.app.state.desk.change_password(user, body.password, body.new_password, keep=keep, by=caller)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/accounts/{account_id}/password-expiry", status_code=204, summary="Have a password changed at once (A6.3.2)"
+)
+async def expire_password(account_id: UUID, request: Request, session: Write, caller: AccountManager) -> Response:
+    """On suspicion: the next sign-in asks for another password, and all sessions end. Not of one's own accounts."""
+    now, term = request.app.state.clock.now(), _server(request).family_term
+    await service.expire_password(session, account_id, by=caller, now=now, term=term)
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/v1/accounts/{account_id}/second-factor", status_code=204, summary="Remove a second factor that was lost"
+)
+async def reset_second_factor(
+    account_id: UUID,
+    request: Request,
+    session: Write,
+    caller: AccountManager,
+    authorisation: ByAuthorisation = None,
+) -> Response:
+    """The person enrols anew at his next sign-in, where his roles need one; all sessions end. Not of one's own."""
+    await _authorise(request, session, Operation.SECOND_FACTOR_RESET, account_id, caller, authorisation)
+    now, term = request.app.state.clock.now(), _server(request).family_term
+    await service.reset_second_factor(session, account_id, by=caller, now=now, term=term)
+    return Response(status_code=204)
+
+
+def _server(request: Request) -> Server:
+    server: Server = request.app.state.oauth
+    return server
+
+
+async def _authorise(
+    request: Request, session: AsyncSession, operation: Operation, account: UUID, by: Subject, named: UUID | None
+) -> None:
+    state = request.app.state
+    await authorised(session, state.policy, operation, object_=account, authorisation=named, by=by, clock=state.clock)
+
+
+async def _end(
+    request: Request, session: AsyncSession, account: UUID, only: UUID | None, by: Subject, named: UUID | None
+) -> None:
+    await _authorise(request, session, Operation.SESSIONS_END, account, by, named)
+    now, term = request.app.state.clock.now(), _server(request).family_term
+    await service.end_by_officer(session, account, only, by=by, now=now, term=term)
+
+
+async def _session_of(request: Request, session: AsyncSession) -> UUID | None:
+    """The session that the token of this call came from."""
+    _, _, token = request.headers.get("authorization", "").partition(" ")
+    family = (await request.app.state.callers.resolve(token.strip())).access.family
+    return await repository.of_family(session, family) if family else None
+
+
+async def _listed(request: Request, session: AsyncSession, account: UUID, *, current: UUID | None) -> schemas.Sessions:
+    now = request.app.state.clock.now()
+    items = [
+        schemas.Session(
+            id=row.id,
+            current=row.id == current,
+            signed_in_at=row.signed_in_at,
+            last_seen_at=row.last_seen_at,
+            idle_ends_at=row.idle_ends_at,
+            expires_at=row.expires_at,
+            zone=row.zone,
+            amr=list(row.amr),
+            clients=sorted(clients),
+        )
+        for row, clients in await service.listed(session, account, now, _server(request).access_term)
+    ]
+    return schemas.Sessions(items=items)
