@@ -90,17 +90,21 @@ class Handlers:
     def also(
         self, event_type: type[E]
     ) -> Callable[[Callable[[AsyncSession, E, Envelope], Awaitable[None]]], Callable[..., Awaitable[None]]]:
-        """Registers what follows the one handler of an event type, which there must be: after the directory's own."""
-        registered, first = self._handlers[event_type.TYPE]
+        """Registers what follows the handler of an event type that was included: the directory's own, say.
+
+        Where there is none, it is the handler.
+        """
+        first = self._handlers[event_type.TYPE][1] if event_type.TYPE in self._handlers else None
 
         def register(
             following: Callable[[AsyncSession, E, Envelope], Awaitable[None]],
         ) -> Callable[..., Awaitable[None]]:
             async def both(session: AsyncSession, event: E, envelope: Envelope) -> None:
-                await first(session, event, envelope)
+                if first is not None:
+                    await first(session, event, envelope)
                 await following(session, event, envelope)
 
-            self._handlers[event_type.TYPE] = (registered, both)
+            self._handlers[event_type.TYPE] = (event_type, both)
             return following
 
         return register

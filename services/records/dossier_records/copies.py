@@ -19,7 +19,7 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Action
 from dossier_common.problems import Hidden, NotFound
-from dossier_records import envelopes, errors, reading, refusals, repository, rules
+from dossier_records import custody_repository, envelopes, errors, reading, refusals, repository, rules
 from dossier_records.envelopes import Sealed
 from dossier_records.models import Copy, Grant, Record, RecordVersion
 from dossier_records.service import Desk, facts, grant_row
@@ -136,8 +136,11 @@ def content(desk: Desk, copy: Copy, kept: Sealed) -> dict[str, str]:
 
 
 async def settle(session: AsyncSession, desk: Desk, copy_id: UUID, state: str, actor: Subject) -> Copy:
-    """The receiver's receipt, or the copy's end: returned, destroyed, lost. Raises NotFound, Hidden, WrongState."""
-    copy = await held(session, copy_id, actor, lock=True)
+    """The receiver's receipt, or the copy's end: returned, destroyed, lost. Raises NotFound, Hidden, WrongState.
+
+    The end of a copy that a leaver had is noted by his successor (A4.38).
+    """
+    copy = await held(session, copy_id, actor, lock=True, for_leaver=state != "receipted")
     before, event_type = _NEXT[state]
     if copy.state not in before:
         raise errors.WrongState(f"The copy is {copy.state}.")
@@ -148,14 +151,18 @@ async def settle(session: AsyncSession, desk: Desk, copy_id: UUID, state: str, a
     return copy
 
 
-async def held(session: AsyncSession, copy_id: UUID, actor: Subject, *, lock: bool = False) -> Copy:
-    """A copy of the caller. Raises NotFound, and Hidden for another's."""
+async def held(
+    session: AsyncSession, copy_id: UUID, actor: Subject, *, lock: bool = False, for_leaver: bool = False
+) -> Copy:
+    """A copy of the caller, or, if asked, of somebody whom he succeeds. Raises NotFound, and Hidden for another's."""
     copy = await repository.copy(session, copy_id, lock=lock)
     if copy is None:
         raise NotFound("There is no such copy.")
-    if copy.holder != actor.person:
-        raise Hidden("There is no such copy.")
-    return copy
+    if copy.holder == actor.person:
+        return copy
+    if for_leaver and actor.person and await custody_repository.succeeds(session, copy.holder, actor.person):
+        return copy
+    raise Hidden("There is no such copy.")
 
 
 async def _readable(session: AsyncSession, record_id: UUID, *, lock: bool = False) -> Record:

@@ -26,6 +26,8 @@ internal = router(tags=["services"])
 OWN = objects(Reach.OWN, otherwise=404)
 KNOWN = objects(Reach.KNOWN, otherwise=404)
 INTO_UNIT = objects(Reach.UNIT, otherwise=403)
+OF_UNIT = objects(Reach.OWN, Reach.UNIT, otherwise=403, visible=Reach.LISTED)
+GRANTED = objects(Reach.GRANTED, otherwise=403, visible=Reach.KNOWN)
 
 KEY_PATTERN = r"[!-~](?:[ -~]{0,198}[!-~])?"
 Key = Annotated[str, StringConstraints(pattern=f"^{KEY_PATTERN}$")]
@@ -97,7 +99,7 @@ async def list_records(
     found = await service.catalogue(session, desk, page, actor, level=level, unit=unit, status=status)
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
-    return schemas.Descriptors(items=[_described(desk, record) for record in found[: page.limit]])
+    return schemas.Descriptors(items=[described(desk, record) for record in found[: page.limit]])
 
 
 @api.get("/v1/records/{record_id}", response_model=schemas.Content, openapi_extra=KNOWN)
@@ -138,7 +140,7 @@ def _not_kept(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-@api.patch("/v1/records/{record_id}", openapi_extra=objects(Reach.OWN, Reach.UNIT, otherwise=403))
+@api.patch("/v1/records/{record_id}", openapi_extra=OF_UNIT)
 async def change_record(
     request: Request,
     response: Response,
@@ -167,7 +169,7 @@ async def search_records(
         found = await service.search(session, desk, query, actor)
     items = [
         schemas.Match(
-            record=_described(desk, each.record),
+            record=described(desk, each.record),
             fields={name: schemas.ShownField.model_validate(shown) for name, shown in service.show(desk, each).items()},
             access=_access(desk, each.decision, each.record.level),
         )
@@ -215,7 +217,8 @@ def _access(desk: Desk, decision: rules.Decision, level: str, action: Action = A
     )
 
 
-def _described(desk: Desk, record: Record) -> schemas.Descriptor:
+def described(desk: Desk, record: Record) -> schemas.Descriptor:
+    """The descriptor, with the mark of its level where the finding aid must show it (A8.22)."""
     level = desk.policy.level(record.level)
     shown = schemas.Descriptor.model_validate(record)
     return shown.model_copy(update={"mark": level.title.model_dump()}) if level.catalogue_mark else shown
@@ -223,7 +226,7 @@ def _described(desk: Desk, record: Record) -> schemas.Descriptor:
 
 def _descriptor(request: Request, response: Response, record: Record) -> schemas.Descriptor:
     response.headers["ETag"] = preconditions.etag(record.version)
-    return _described(desk_of(request), record)
+    return described(desk_of(request), record)
 
 
 @internal.get("/internal/v1/records/{record_id}/descriptor")
@@ -298,7 +301,7 @@ def _row_fault(fault: dict[str, str]) -> schemas.RowFault:
 # ---- controlled copies
 
 
-@api.post("/v1/records/{record_id}/copies", status_code=201, openapi_extra=objects(Reach.GRANTED, otherwise=403))
+@api.post("/v1/records/{record_id}/copies", status_code=201, openapi_extra=GRANTED)
 async def issue_copy(
     request: Request, response: Response, session: Write, record_id: UUID, new: schemas.NewCopy, actor: auth.Copyist
 ) -> schemas.Copy:

@@ -9,6 +9,7 @@ Forbidden
 ├── GrantRequired         names the approvals that would be needed (A8.17)
 ├── GrantExhausted        all uses are used
 ├── PurposeNotCovered     neither consent, contract nor law covers the purpose (B5.2)
+├── NotTheSuccessor       only the successor signs for what he is given
 ├── OutsideZone           not from this network zone
 └── OutsideHours          not at this hour
 Invalid
@@ -81,6 +82,13 @@ class PurposeNotCovered(Forbidden):
 
     slug = "purpose-not-covered"
     words = Words("使用目的未获同意、合同或法律支持", "The purpose is not covered")
+
+
+class NotTheSuccessor(Forbidden):
+    """A list of custody is signed for by who takes it over (A5.3)."""
+
+    slug = "not-the-successor"
+    words = Words("仅接任人可以签收", "Only the successor signs for the list")
 
 
 class OutsideZone(Forbidden):

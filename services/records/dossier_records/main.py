@@ -12,7 +12,7 @@ from dossier_common.contracts.records import AccessRefused
 from dossier_common.policy import load_policy
 from dossier_common.serve import serve
 from dossier_common.settings import load
-from dossier_records import endpoints
+from dossier_records import custody_endpoints, endpoints
 from dossier_records.fastpath import FastRead
 from dossier_records.grants import Grants
 from dossier_records.keyring import FileKeyring
@@ -46,7 +46,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     app = create_app(
         "records",
         settings,
-        routers=[endpoints.api, endpoints.internal],
+        routers=[endpoints.api, custody_endpoints.router, endpoints.internal],
         refused=AccessRefused,
         lifespan=_lifespan,
         body_limits={"/v1/imports": settings.max_import} if settings else None,

@@ -75,13 +75,18 @@ class RingEpoch(Base):
 
 
 class Record(Base):
-    """What is known of a customer record without opening it."""
+    """What is known of a customer record without opening it.
+
+    Nobody is its custodian where who answered for it left, and the successor may not be given it.
+    """
 
     __tablename__ = "records"
     __table_args__ = (
         CheckConstraint("status IN ('active', 'ended', 'destroying', 'destroyed')", name="status"),
         Index("ix_records_unit_id", "unit", "id"),
         Index("ix_records_level_id", "level", "id"),
+        Index("ix_records_custodian_id", "custodian", "id"),
+        Index("ix_records_named", "named", postgresql_using="gin", postgresql_where=text("named <> '{}'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -91,7 +96,7 @@ class Record(Base):
     level: Mapped[str] = mapped_column(String(64))
     information_class: Mapped[int] = mapped_column(SmallInteger)
     unit: Mapped[UUID]
-    custodian: Mapped[UUID]
+    custodian: Mapped[UUID | None]
     named: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
     purposes: Mapped[list[str]] = mapped_column(ARRAY(String(64)))
     status: Mapped[str] = mapped_column(String(16))
@@ -247,6 +252,58 @@ class ImportRefusal(Base):
     import_id: Mapped[UUID] = mapped_column(ForeignKey("imports.id"), primary_key=True)
     row: Mapped[int] = mapped_column(Integer, primary_key=True)
     faults: Mapped[list[dict[str, str]]] = mapped_column(JSONB)
+
+
+class CustodyHandover(Base):
+    """A person left or moved: the records that he answered for go to his successor (A4.38, A5.3).
+
+    Its id is that of the gateway's act. `after` is how far the present pass has come; `returned_at` says from when on
+    somebody who had left may answer for records again.
+    """
+
+    __tablename__ = "custody_handovers"
+    __table_args__ = (
+        CheckConstraint("state IN ('running', 'complete', 'receipted')", name="state"),
+        CheckConstraint("(state = 'running') = (digest IS NULL)", name="digest"),
+        Index("ix_custody_handovers_running", "id", postgresql_where=text("state = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    person_from: Mapped[UUID] = mapped_column(index=True)
+    person_to: Mapped[UUID] = mapped_column(index=True)
+    successor_account: Mapped[UUID]
+    clearance: Mapped[str] = mapped_column(String(64))
+    units: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    state: Mapped[str] = mapped_column(String(16))
+    after: Mapped[UUID | None]
+    handed_over: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    unassigned: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    names_struck: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    opened_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    receipted_at: Mapped[datetime | None]
+    returned_at: Mapped[datetime | None]
+
+
+class CustodyItem(Base):
+    """A line of the list: a record as it was described when it was handed over, or why it was not. It never changes."""
+
+    __tablename__ = "custody_items"
+    __table_args__ = (
+        CheckConstraint("state IN ('handed_over', 'unassigned')", name="state"),
+        CheckConstraint("(state = 'unassigned') = (reason IS NOT NULL)", name="reason"),
+    )
+
+    handover_id: Mapped[UUID] = mapped_column(ForeignKey("custody_handovers.id"), primary_key=True)
+    record_id: Mapped[UUID] = mapped_column(ForeignKey("records.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    customer_type: Mapped[str] = mapped_column(String(64))
+    level: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[UUID]
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(32))
 
 
 class DestructionOrder(Base):

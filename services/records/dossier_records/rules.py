@@ -70,7 +70,7 @@ class RecordFacts:
     id: UUID
     level: str
     unit: UUID
-    custodian: UUID
+    custodian: UUID | None
     named: frozenset[UUID]
     purposes: frozenset[str]
     fields: tuple[str, ...]

@@ -139,7 +139,7 @@ class Descriptor(Out):
     level: str
     information_class: int
     unit: UUID
-    custodian: UUID
+    custodian: UUID | None = Field(description="Null where who answered for it left and nobody does yet")
     status: Status
     version: int
     opened_on: date

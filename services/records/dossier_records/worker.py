@@ -9,7 +9,7 @@ from dossier_common.settings import load
 from dossier_records import imports
 from dossier_records.consumers import handlers
 from dossier_records.keyring import FileKeyring
-from dossier_records.service import Desk
+from dossier_records.service import Desk, handing_over
 from dossier_records.settings import Settings
 from dossier_records.shredding import Shredder
 from dossier_records.vault import Vault
@@ -25,6 +25,7 @@ def jobs(context: worker.Context) -> Mapping[str, worker.Job]:
     return {
         "relay": context.relay().run,
         "imports": partial(imports.run, context.database, desk),
+        "handovers": partial(handing_over.run, context.database, desk),
         "shredder": Shredder(context.database, desk, settings.supplement_dir).run,
         **worker.follow(context, handlers.apply),
     }

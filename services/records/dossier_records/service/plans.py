@@ -11,7 +11,7 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.problems import Fault, Invalid
 from dossier_common.scopes import Scope
-from dossier_records import errors, repository, schemas
+from dossier_records import custody_repository, errors, repository, schemas
 from dossier_records.models import Plan
 from dossier_records.service.desk import Desk, ensure_office, known
 
@@ -55,7 +55,15 @@ async def _ensure_unit(session: AsyncSession, unit: UUID) -> None:
 
 
 async def ensure_custodian(session: AsyncSession, unit: UUID, custodian: UUID) -> None:
-    """A record without a custodian is refused (A2.3, A8.22). Raises Invalid."""
+    """A record without a custodian is refused (A2.3, A8.22), and one who has left. Raises Invalid.
+
+    While this transaction lasts, no list of what he had is closed (see `handing_over`).
+    """
     await _ensure_unit(session, unit)
     if not await directory.knows_person(session, custodian):
         raise Invalid(errors=[Fault(pointer="/custodian", code="unknown", detail="There is no such person.")])
+    await custody_repository.hold_custodian(session, custodian)
+    leaving = await custody_repository.leaving(session, custodian)
+    if leaving is not None:
+        detail = "The person has left." if leaving == "left" else "The person moves; his records are being handed over."
+        raise Invalid(errors=[Fault(pointer="/custodian", code=leaving, detail=detail)])

@@ -1,4 +1,4 @@
-"""Records, versions, key rings, blind indexes, grants, copies, imports, destruction orders.
+"""Records, versions, key rings, blind indexes, grants, copies, imports, destruction orders, lists of custody.
 
 Revision ID: 2026_11_22_records
 """
@@ -35,3 +35,5 @@ def upgrade() -> None:
     migrations.revoke("copies", "DELETE", "records")
     migrations.revoke("ring_epochs", "DELETE", "records")
     migrations.revoke("destruction_orders", "DELETE", "records")
+    migrations.revoke("custody_handovers", "DELETE", "records")
+    migrations.revoke("custody_items", "UPDATE, DELETE", "records")
