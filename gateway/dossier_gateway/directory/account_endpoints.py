@@ -12,6 +12,7 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import accounts, schemas
 from dossier_gateway.directory.access import Terms
@@ -48,7 +49,7 @@ def _filter(
     return AccountFilter(unit, state, person)
 
 
-@router.post("/v1/accounts", status_code=201)
+@router.post("/v1/accounts", status_code=201, openapi_extra=ALL_OBJECTS)
 async def create_account(
     body: schemas.NewAccount,
     request: Request,
@@ -73,7 +74,7 @@ async def create_account(
     return schemas.CreatedAccount(**_fields(await _found(session, row.id), response), enrolment_code=code)
 
 
-@router.get("/v1/accounts", openapi_extra=EITHER)
+@router.get("/v1/accounts", openapi_extra=EITHER | ALL_OBJECTS)
 async def list_accounts(
     session: Read, page: Paged, _caller: Officer, wanted: Annotated[AccountFilter, Depends(_filter)]
 ) -> schemas.Accounts:
@@ -84,7 +85,7 @@ async def list_accounts(
     return schemas.Accounts(items=[schemas.Account(**_fields(row)) for row in rows[: page.limit]])
 
 
-@router.get("/v1/accounts/{account_id}", openapi_extra=EITHER)
+@router.get("/v1/accounts/{account_id}", openapi_extra=EITHER | ALL_OBJECTS)
 async def show_account(
     account_id: UUID, request: Request, session: Read, response: Response, _caller: Officer
 ) -> schemas.AccountDetails:
@@ -98,7 +99,7 @@ async def show_account(
     )
 
 
-@router.patch("/v1/accounts/{account_id}")
+@router.patch("/v1/accounts/{account_id}", openapi_extra=ALL_OBJECTS)
 async def change_account(
     account_id: UUID,
     body: schemas.AccountPatch,
@@ -115,7 +116,7 @@ async def change_account(
     return schemas.Account(**_fields(row, response))
 
 
-@router.post("/v1/accounts/{account_id}/disabling")
+@router.post("/v1/accounts/{account_id}/disabling", openapi_extra=ALL_OBJECTS)
 async def disable_account(
     account_id: UUID,
     body: schemas.Disabling,
@@ -140,7 +141,7 @@ async def disable_account(
     return schemas.Account(**_fields(row, response))
 
 
-@router.post("/v1/accounts/{account_id}/enabling")
+@router.post("/v1/accounts/{account_id}/enabling", openapi_extra=ALL_OBJECTS)
 async def enable_account(
     account_id: UUID,
     request: Request,
@@ -157,7 +158,7 @@ async def enable_account(
     return schemas.Account(**_fields(row, response))
 
 
-@router.post("/v1/accounts/{account_id}/enrolment-codes", status_code=201)
+@router.post("/v1/accounts/{account_id}/enrolment-codes", status_code=201, openapi_extra=ALL_OBJECTS)
 async def issue_enrolment(
     account_id: UUID,
     request: Request,
@@ -179,7 +180,7 @@ async def issue_enrolment(
     return schemas.EnrolmentCode(enrolment_code=code)
 
 
-@router.put("/v1/accounts/{account_id}/clearance")
+@router.put("/v1/accounts/{account_id}/clearance", openapi_extra=ALL_OBJECTS)
 async def change_clearance(
     account_id: UUID,
     body: schemas.NewClearance,

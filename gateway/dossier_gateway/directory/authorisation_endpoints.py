@@ -12,6 +12,7 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.policy import Operation
+from dossier_common.reach import Reach, objects
 from dossier_common.texts import SealedTexts
 from dossier_gateway.auth import Anyone
 from dossier_gateway.directory import authorisation_repository, authorisations
@@ -20,6 +21,7 @@ from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.schemas import Wire
 
 router = make_router(tags=["directory"])
+OF_PARTY = objects(Reach.PARTY, otherwise=404)
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
 
@@ -111,7 +113,7 @@ async def request_authorisation(
     return _authorisation(row, texts)
 
 
-@router.get("/v1/authorisations")
+@router.get("/v1/authorisations", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_authorisations(
     request: Request, session: Read, page: Paged, caller: Anyone, state: Annotated[State | None, Query()] = None
 ) -> Authorisations:
@@ -124,14 +126,14 @@ async def list_authorisations(
     return Authorisations(items=[_authorisation(row, texts) for row in rows[: page.limit]])
 
 
-@router.get("/v1/authorisations/{authorisation_id}")
+@router.get("/v1/authorisations/{authorisation_id}", openapi_extra=OF_PARTY)
 async def show_authorisation(authorisation_id: UUID, request: Request, session: Read, caller: Anyone) -> Authorisation:
     """One that the caller asked for or may decide."""
     row = await authorisations.show(session, request.app.state.policy, authorisation_id, caller)
     return _authorisation(row, _texts(request))
 
 
-@router.post("/v1/authorisations/{authorisation_id}/decision")
+@router.post("/v1/authorisations/{authorisation_id}/decision", openapi_extra=OF_PARTY)
 async def decide_authorisation(
     authorisation_id: UUID, body: NewDecision, request: Request, session: Write, caller: Anyone
 ) -> Authorisation:

@@ -9,6 +9,7 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import ClientManager
 from dossier_gateway.directory import client_repository, client_rules, clients
 from dossier_gateway.directory import client_schemas as schemas
@@ -63,7 +64,7 @@ async def register_client(
     return schemas.CreatedClient(**_fields(row, response), secret=secret)
 
 
-@router.get("/v1/clients")
+@router.get("/v1/clients", openapi_extra=ALL_OBJECTS)
 async def list_clients(session: Read, page: Paged, _caller: ClientManager) -> schemas.Clients:
     """Registered applications, by id."""
     rows = await client_repository.clients(session, page.limit + 1, after_name(page))
@@ -72,7 +73,7 @@ async def list_clients(session: Read, page: Paged, _caller: ClientManager) -> sc
     return schemas.Clients(items=[schemas.Client(**_fields(row)) for row in rows[: page.limit]])
 
 
-@router.get("/v1/clients/{client_id}")
+@router.get("/v1/clients/{client_id}", openapi_extra=ALL_OBJECTS)
 async def show_client(client_id: ClientId, session: Read, response: Response, _caller: ClientManager) -> schemas.Client:
     """One application."""
     row = await client_repository.client(session, client_id)
@@ -81,7 +82,7 @@ async def show_client(client_id: ClientId, session: Read, response: Response, _c
     return schemas.Client(**_fields(row, response))
 
 
-@router.patch("/v1/clients/{client_id}")
+@router.patch("/v1/clients/{client_id}", openapi_extra=ALL_OBJECTS)
 async def change_client(
     client_id: ClientId,
     body: schemas.ClientPatch,
@@ -100,7 +101,7 @@ async def change_client(
     return schemas.Client(**_fields(row, response))
 
 
-@router.post("/v1/clients/{client_id}/secrets", status_code=201)
+@router.post("/v1/clients/{client_id}/secrets", status_code=201, openapi_extra=ALL_OBJECTS)
 async def issue_client_secret(
     client_id: ClientId, body: schemas.NewSecret, response: Response, session: Write, change: Changing
 ) -> schemas.CreatedClient:
@@ -109,13 +110,13 @@ async def issue_client_secret(
     return schemas.CreatedClient(**_fields(row, response), secret=secret)
 
 
-@router.delete("/v1/clients/{client_id}/secrets/former", status_code=204)
+@router.delete("/v1/clients/{client_id}/secrets/former", status_code=204, openapi_extra=ALL_OBJECTS)
 async def end_former_client_secret(client_id: ClientId, session: Write, change: Changing) -> None:
     """The secret before the present one holds no more."""
     await clients.end_former_secret(session, client_id, change)
 
 
-@router.post("/v1/clients/{client_id}/disabling")
+@router.post("/v1/clients/{client_id}/disabling", openapi_extra=ALL_OBJECTS)
 async def disable_client(
     client_id: ClientId, body: Disabling, request: Request, response: Response, session: Write, change: Changing
 ) -> schemas.Client:
@@ -125,7 +126,7 @@ async def disable_client(
     return schemas.Client(**_fields(row, response))
 
 
-@router.post("/v1/clients/{client_id}/enabling")
+@router.post("/v1/clients/{client_id}/enabling", openapi_extra=ALL_OBJECTS)
 async def enable_client(client_id: ClientId, response: Response, session: Write, change: Changing) -> schemas.Client:
     """It may ask for tokens again."""
     return schemas.Client(**_fields(await clients.enable(session, client_id, change), response))

@@ -10,6 +10,7 @@ from dossier_common.database import Read, Write
 from dossier_common.ids import new_id
 from dossier_common.paging import Paged
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import holdings, schemas
 from dossier_gateway.directory.paging import after_id
@@ -32,7 +33,7 @@ async def _ensure_known(session: AsyncSession, account_id: UUID) -> None:
         raise NotFound("There is no such account.")
 
 
-@router.post("/v1/accounts/{account_id}/roles", status_code=201)
+@router.post("/v1/accounts/{account_id}/roles", status_code=201, openapi_extra=ALL_OBJECTS)
 async def assign_role(
     account_id: UUID, body: schemas.NewAssignment, request: Request, session: Write, caller: RoleAssigner
 ) -> schemas.Assignment:
@@ -42,7 +43,7 @@ async def assign_role(
     return as_assignment(await holdings.assign_role(session, state.policy, wanted, by=caller, clock=state.clock))
 
 
-@router.get("/v1/accounts/{account_id}/roles", openapi_extra=EITHER)
+@router.get("/v1/accounts/{account_id}/roles", openapi_extra=EITHER | ALL_OBJECTS)
 async def list_assignments(
     account_id: UUID, request: Request, session: Read, page: Paged, _caller: Officer
 ) -> schemas.Assignments:
@@ -55,7 +56,7 @@ async def list_assignments(
     return schemas.Assignments(items=[as_assignment(row) for row in rows[: page.limit]])
 
 
-@router.delete("/v1/accounts/{account_id}/roles/{assignment_id}", status_code=204)
+@router.delete("/v1/accounts/{account_id}/roles/{assignment_id}", status_code=204, openapi_extra=ALL_OBJECTS)
 async def revoke_role(
     account_id: UUID, assignment_id: UUID, request: Request, session: Write, caller: RoleAssigner
 ) -> None:
@@ -64,7 +65,7 @@ async def revoke_role(
     await holdings.revoke_role(session, state.policy, account_id, assignment_id, by=caller, clock=state.clock)
 
 
-@router.post("/v1/accounts/{account_id}/qualifications", status_code=201)
+@router.post("/v1/accounts/{account_id}/qualifications", status_code=201, openapi_extra=ALL_OBJECTS)
 async def record_qualification(
     account_id: UUID, body: schemas.NewQualification, request: Request, session: Write, caller: AccountManager
 ) -> schemas.Qualification:
@@ -76,7 +77,7 @@ async def record_qualification(
     return _qualification(await holdings.record_qualification(session, state.policy, row, by=caller, clock=state.clock))
 
 
-@router.get("/v1/accounts/{account_id}/qualifications", openapi_extra=EITHER)
+@router.get("/v1/accounts/{account_id}/qualifications", openapi_extra=EITHER | ALL_OBJECTS)
 async def list_qualifications(account_id: UUID, session: Read, page: Paged, _caller: Officer) -> schemas.Qualifications:
     """What was recorded for an account, with what is over or withdrawn."""
     await _ensure_known(session, account_id)
@@ -86,7 +87,7 @@ async def list_qualifications(account_id: UUID, session: Read, page: Paged, _cal
     return schemas.Qualifications(items=[_qualification(row) for row in rows[: page.limit]])
 
 
-@router.post("/v1/accounts/{account_id}/qualifications/{qualification_id}/withdrawal")
+@router.post("/v1/accounts/{account_id}/qualifications/{qualification_id}/withdrawal", openapi_extra=ALL_OBJECTS)
 async def withdraw_qualification(
     account_id: UUID,
     qualification_id: UUID,

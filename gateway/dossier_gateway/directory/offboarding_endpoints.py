@@ -9,6 +9,7 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer
 from dossier_gateway.directory import offboarding, offboarding_schemas
 from dossier_gateway.directory import offboarding_repository as repository
@@ -22,7 +23,7 @@ from dossier_gateway.directory.repository import Reading
 router = make_router(tags=["directory"])
 
 
-@router.post("/v1/accounts/{account_id}/offboarding", status_code=201)
+@router.post("/v1/accounts/{account_id}/offboarding", status_code=201, openapi_extra=ALL_OBJECTS)
 async def offboard_person(
     account_id: UUID,
     body: offboarding_schemas.NewOffboarding,
@@ -50,7 +51,7 @@ async def offboard_person(
     return _shown(row)
 
 
-@router.get("/v1/accounts/{account_id}/offboarding", openapi_extra=EITHER)
+@router.get("/v1/accounts/{account_id}/offboarding", openapi_extra=EITHER | ALL_OBJECTS)
 async def show_offboarding(account_id: UUID, session: Read, _caller: Officer) -> offboarding_schemas.Offboarding:
     """The last time that the person of this account left or moved."""
     account = await Reading(session).account(account_id)
@@ -60,7 +61,7 @@ async def show_offboarding(account_id: UUID, session: Read, _caller: Officer) ->
     return _shown(row)
 
 
-@router.get("/v1/offboardings", openapi_extra=EITHER)
+@router.get("/v1/offboardings", openapi_extra=EITHER | ALL_OBJECTS)
 async def list_offboardings(
     session: Read,
     page: Paged,

@@ -10,6 +10,7 @@ from dossier_common.database import Read, Write
 from dossier_common.ids import new_id
 from dossier_common.paging import Paged
 from dossier_common.problems import NotFound
+from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory import schemas, units
 from dossier_gateway.directory.paging import after_id
@@ -26,7 +27,7 @@ def _unit(row: UnitRow, response: Response | None = None) -> schemas.Unit:
     return schemas.Unit(id=row.id, code=row.code, title=title, kind=row.kind, parent=row.parent, version=row.version)
 
 
-@router.post("/v1/units", status_code=201)
+@router.post("/v1/units", status_code=201, openapi_extra=ALL_OBJECTS)
 async def create_unit(
     body: schemas.NewUnit,
     request: Request,
@@ -42,7 +43,7 @@ async def create_unit(
     return _unit(made, response)
 
 
-@router.get("/v1/units")
+@router.get("/v1/units", openapi_extra=ALL_OBJECTS)
 async def list_units(session: Read, page: Paged, _caller: Anyone) -> schemas.Units:
     """All units, in the order of their making."""
     rows = await Reading(session).units(page.limit + 1, after_id(page))
@@ -51,7 +52,7 @@ async def list_units(session: Read, page: Paged, _caller: Anyone) -> schemas.Uni
     return schemas.Units(items=[_unit(row) for row in rows[: page.limit]])
 
 
-@router.get("/v1/units/{unit_id}")
+@router.get("/v1/units/{unit_id}", openapi_extra=ALL_OBJECTS)
 async def show_unit(unit_id: UUID, session: Read, response: Response, _caller: Anyone) -> schemas.Unit:
     """One unit."""
     row = await Reading(session).unit(unit_id)
@@ -60,7 +61,7 @@ async def show_unit(unit_id: UUID, session: Read, response: Response, _caller: A
     return _unit(row, response)
 
 
-@router.patch("/v1/units/{unit_id}")
+@router.patch("/v1/units/{unit_id}", openapi_extra=ALL_OBJECTS)
 async def change_unit(
     unit_id: UUID,
     body: schemas.UnitPatch,

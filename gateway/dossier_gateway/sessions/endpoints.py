@@ -10,6 +10,7 @@ from dossier_common.database import WRITES, Read, Write, backlog_of
 from dossier_common.identity import Subject
 from dossier_common.policy import Operation
 from dossier_common.problems import Forbidden
+from dossier_common.reach import ALL_OBJECTS, Reach, objects
 from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.parameters import ByAuthorisation
@@ -20,7 +21,7 @@ from dossier_gateway.sessions import repository, schemas, service
 router = make_router(tags=["sessions"])
 
 
-@router.get("/v1/me/sessions", summary="One's own sessions")
+@router.get("/v1/me/sessions", summary="One's own sessions", openapi_extra=objects(Reach.OWN, otherwise=200))
 async def list_own_sessions(request: Request, session: Read, caller: Anyone) -> schemas.Sessions:
     """The browsers that are signed in with the caller's account; none for an application."""
     if caller.account is None:
@@ -28,7 +29,12 @@ async def list_own_sessions(request: Request, session: Read, caller: Anyone) -> 
     return await _listed(request, session, caller.account, current=await _session_of(request, session))
 
 
-@router.delete("/v1/me/sessions/{session_id}", status_code=204, summary="End one's own session")
+@router.delete(
+    "/v1/me/sessions/{session_id}",
+    status_code=204,
+    summary="End one's own session",
+    openapi_extra=objects(Reach.OWN, otherwise=404),
+)
 async def end_own_session(session_id: UUID, request: Request, session: Write, caller: Anyone) -> Response:
     """Ends it, with every token that came from it, at every replica within two seconds."""
     term = _server(request).family_term
@@ -36,14 +42,19 @@ async def end_own_session(session_id: UUID, request: Request, session: Write, ca
     return Response(status_code=204)
 
 
-@router.get("/v1/accounts/{account_id}/sessions", summary="The sessions of an account")
+@router.get("/v1/accounts/{account_id}/sessions", summary="The sessions of an account", openapi_extra=ALL_OBJECTS)
 async def list_sessions(account_id: UUID, request: Request, session: Read, _caller: AccountManager) -> schemas.Sessions:
     """The browsers that are signed in with it."""
     await service.known(session, account_id)
     return await _listed(request, session, account_id, current=None)
 
 
-@router.delete("/v1/accounts/{account_id}/sessions", status_code=204, summary="End all sessions of an account")
+@router.delete(
+    "/v1/accounts/{account_id}/sessions",
+    status_code=204,
+    summary="End all sessions of an account",
+    openapi_extra=ALL_OBJECTS,
+)
 async def end_sessions(
     account_id: UUID,
     request: Request,
@@ -57,7 +68,10 @@ async def end_sessions(
 
 
 @router.delete(
-    "/v1/accounts/{account_id}/sessions/{session_id}", status_code=204, summary="End one session of an account"
+    "/v1/accounts/{account_id}/sessions/{session_id}",
+    status_code=204,
+    summary="End one session of an account",
+    openapi_extra=ALL_OBJECTS,
 )
 async def end_session(
     account_id: UUID,
@@ -90,7 +104,10 @@ async def change_own_password(body: schemas.NewPassword, request: Request, calle
 
 
 @router.post(
-    "/v1/accounts/{account_id}/password-expiry", status_code=204, summary="Have a password changed at once (A6.3.2)"
+    "/v1/accounts/{account_id}/password-expiry",
+    status_code=204,
+    summary="Have a password changed at once (A6.3.2)",
+    openapi_extra=ALL_OBJECTS,
 )
 async def expire_password(account_id: UUID, request: Request, session: Write, caller: AccountManager) -> Response:
     """On suspicion: the next sign-in asks for another password, and all sessions end. Not of one's own accounts."""
@@ -100,7 +117,10 @@ async def expire_password(account_id: UUID, request: Request, session: Write, ca
 
 
 @router.delete(
-    "/v1/accounts/{account_id}/second-factor", status_code=204, summary="Remove a second factor that was lost"
+    "/v1/accounts/{account_id}/second-factor",
+    status_code=204,
+    summary="Remove a second factor that was lost",
+    openapi_extra=ALL_OBJECTS,
 )
 async def reset_second_factor(
     account_id: UUID,
