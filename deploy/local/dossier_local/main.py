@@ -140,7 +140,7 @@ def openapi(
 def tables(
     *, check: Annotated[bool, typer.Option("--check", help="Only compare; 1 when a table is old")] = False
 ) -> None:
-    """Writes the tables of docs/ that are made from the code: settings, problems, faults of spreadsheet rows."""
+    """Writes what docs/ has from the code: settings, problems, faults of spreadsheet rows, the access matrix."""
     reference = importlib.import_module("dossier_local.reference")
     if not check:
         reference.write()

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from dossier_common.problems import Problem, Words
 from dossier_common.settings import CommonSettings, PartSettings
 from dossier_common.topology import PARTS
+from dossier_local import matrix_page
 from dossier_local.state import CHECKOUT
 
 DOCUMENTS: Final = CHECKOUT / "docs"
@@ -87,16 +88,21 @@ TABLES: Final[dict[str, tuple[str, Callable[[], str]]]] = {
 
 
 def write() -> None:
-    """Writes every table anew into its document. Raises ValueError for a document without the marks."""
+    """Writes every table anew into its document, and the access matrix. Raises ValueError where the marks lack."""
+    matrix_page.write()
     for name, (document, _) in TABLES.items():
         path = DOCUMENTS / document
         path.write_text(_renewed(name, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def differing() -> list[str]:
-    """The tables that are not what the code says."""
+    """The tables that are not what the code says, the access matrix among them."""
+    old = ["access-matrix"] if matrix_page.differs() else []
     texts = {document: (DOCUMENTS / document).read_text(encoding="utf-8") for document, _ in TABLES.values()}
-    return [name for name, (document, _) in TABLES.items() if _renewed(name, texts[document]) != texts[document]]
+    return [
+        *old,
+        *(name for name, (document, _) in TABLES.items() if _renewed(name, texts[document]) != texts[document]),
+    ]
 
 
 def _renewed(name: str, text: str) -> str:

@@ -44,7 +44,7 @@ class ObjectRule(BaseModel):
     """Reaches of which one suffices, and the status for an object that is beyond all of them.
 
     404 where the caller may not know of it, 403 where he may, 200 where a list or a search leaves it out. `also` says
-    which further scope widens the reach of those who hold it.
+    which further scope widens the reach of those who hold it; beyond `visible`, if it is set, the answer is 404.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +52,7 @@ class ObjectRule(BaseModel):
     reach: tuple[Reach, ...] = Field(min_length=1)
     otherwise: Literal[200, 403, 404] | None = None
     also: Mapping[Scope, tuple[Reach, ...]] = Field(default={})
+    visible: Literal[Reach.LISTED, Reach.KNOWN] | None = None
 
     @model_validator(mode="after")
     def _has_an_otherwise(self) -> Self:
@@ -72,9 +73,10 @@ def objects(
     *reach: Reach,
     otherwise: Literal[200, 403, 404] | None = None,
     also: Mapping[Scope, tuple[Reach, ...]] | None = None,
+    visible: Literal[Reach.LISTED, Reach.KNOWN] | None = None,
 ) -> dict[str, Any]:
     """`openapi_extra` of an endpoint: the rule of its objects. Raises ValueError for a rule that says nothing."""
-    rule = ObjectRule(reach=reach, otherwise=otherwise, also=also or {})
+    rule = ObjectRule(reach=reach, otherwise=otherwise, also=also or {}, visible=visible)
     return {EXTENSION: rule.model_dump(mode="json", exclude_defaults=True)}
 
 
