@@ -338,6 +338,15 @@ async def test_without_a_token_nobody_is_known(gateway: Gateway, headers: dict[s
     assert refusal.value.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"txn-token"])
+async def test_a_header_that_is_there_twice_is_no_token(gateway: Gateway, name: bytes) -> None:
+    value = gateway.txn() if name == b"txn-token" else f"Bearer {service_token(gateway.keys, 'records', 'audit', [])}"
+    twice = Headers(raw=[(name, value.encode())] * 2)
+    with pytest.raises(Unauthenticated) as refusal:
+        await subject_from(twice, gateway.verifier)
+    assert refusal.value.headers == {"WWW-Authenticate": 'Bearer error="invalid_request"'}
+
+
 async def test_txn_token_goes_before_an_access_token(gateway: Gateway) -> None:
     part = service_token(gateway.keys, "records", "approvals", [], at=NOW)
     both = Headers({"txn-token": gateway.txn(), "authorization": f"Bearer {part}"})

@@ -7,6 +7,7 @@ from typing import Any, Final
 from authlib.oauth2.rfc6749 import InvalidRequestError
 
 from dossier_gateway.oauth.errors import RequestNotSupported, RequestUriNotSupported
+from dossier_gateway.second_factor import ONE_TIME
 
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 ONE_FACTOR: Final = "urn:dossier:acr:one-factor"
@@ -16,7 +17,7 @@ LONGEST_AGE: Final = 10**9
 
 def acr(amr: Collection[str]) -> str:
     """The authentication context class of a session, from how its person signed in (RFC 8176)."""
-    return TWO_FACTORS if "mfa" in amr else ONE_FACTOR
+    return TWO_FACTORS if ONE_TIME in amr else ONE_FACTOR
 
 
 def ensure(grant: Any) -> None:

@@ -23,6 +23,7 @@ from fastapi.security import OAuth2, SecurityScopes
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from dossier_common import telemetry
@@ -165,11 +166,13 @@ def _subject(claims: dict[str, Any], token_type: str) -> Subject:
         raise Unauthenticated("The token lacks a claim.") from error
 
 
-async def subject_from(headers: Any, verifier: Verifier) -> Subject:
-    """The subject of a request, from its headers. Raises Unauthenticated.
+async def subject_from(headers: Headers, verifier: Verifier) -> Subject:
+    """The subject of a request, from its headers. Raises Unauthenticated, also where a header is there twice.
 
     An application that acts for itself has a client and no person; a part has its name in `service`.
     """
+    if any(len(headers.getlist(name)) > 1 for name in ("authorization", "txn-token")):
+        raise Unauthenticated("One token is needed.", error="invalid_request")
     txn = headers.get("txn-token")
     if txn:
         return await verifier.verify(txn, TXN_TYPE)
