@@ -7,10 +7,9 @@ within two, at every replica, whatever the token says.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
-
-from cachetools import LRUCache
 
 from dossier_common.auth import ACCESS_TYPE
 from dossier_common.clock import Clock
@@ -18,10 +17,15 @@ from dossier_common.database import Database
 from dossier_common.identity import RoleIn, Subject
 from dossier_common.policy import Policy
 from dossier_common.problems import Unauthenticated
+from dossier_gateway import second_factor
 from dossier_gateway.directory import client_repository, repository
+from dossier_gateway.kept import Kept
+from dossier_gateway.oauth.clients import CLI, CONSOLE
 from dossier_gateway.tokens import Access, Tokens
 
 FRESH = 1.0
+SIZE: Final = 20_000
+BUILT_IN: Final = frozenset({CLI, CONSOLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,30 @@ class Standing:
     roles: tuple[RoleIn, ...] = ()
     clearance: str = ""
     qualifications: frozenset[str] = frozenset()
+    zones: frozenset[str] = frozenset()
+    """From where the tokens of a client are of use; empty is everywhere."""
+    without: "Standing | None" = None
+    """What is left in a session without a second factor, where a role asks for one."""
+
+
+_HOUSE: Final = Standing(frozenset())
+"""The clients that are built in: always active, of use everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified caller. `standing` is the same object for as long as the directory says the same."""
+    """A verified caller: the same object for as long as the directory says the same of account and client."""
 
     access: Access
     standing: Standing
+    client: Standing
     subject: Subject
+    transactions: dict[tuple[str, str], tuple[bytes, float]] = field(default_factory=dict, compare=False)
+    """The Txn-Tokens that were made for him, by address and part, and until when each is used again."""
+
+    def within(self, zone: str) -> bool:
+        """Whether his token is of use from there."""
+        return not self.client.zones or zone in self.client.zones
 
 
 class Callers:
@@ -49,8 +68,8 @@ class Callers:
 
     def __init__(self, database: Database, policy: Policy, tokens: Tokens, clock: Clock) -> None:
         self._database, self._policy, self._tokens, self._clock = database, policy, tokens, clock
-        self._standings: LRUCache[UUID | str, tuple[Standing | None, float]] = LRUCache(20_000)
-        self._callers: LRUCache[UUID, Caller] = LRUCache(20_000)
+        self._standings: Kept[UUID | str, tuple[Standing | None, float]] = Kept(SIZE)
+        self._callers: Kept[UUID, Caller] = Kept(SIZE)
         self._revoked: frozenset[UUID] = frozenset()
         self._revoked_at = float("-inf")
         self._loading: dict[UUID | str, asyncio.Task[None]] = {}
@@ -66,36 +85,44 @@ class Callers:
         access = self._tokens.verify(token, self._clock.now())
         if access.service is not None:
             subject = Subject(client=access.client, scopes=access.scopes, service=access.service)
-            return Caller(access, Standing(access.scopes), subject)
+            return Caller(access, Standing(access.scopes), _HOUSE, subject)
         now = time.monotonic()
         if now - self._revoked_at > FRESH:
             await self._once("revoked", self._load_revoked)
         if access.token in self._revoked or access.family in self._revoked:
             raise Unauthenticated("The token was revoked.")
-        key = access.account or access.client
+        standing = await self._standing(access.account or access.client, now)
+        client = standing if access.account is None else await self._standing(access.client, now)
+        if standing is None or client is None:
+            raise Unauthenticated("The account or client is not active.")
+        return self._caller(access, standing, client)
+
+    async def _standing(self, key: UUID | str, now: float) -> Standing | None:
+        if key in BUILT_IN:
+            return _HOUSE
         kept = self._standings.get(key)
         if kept is None or now - kept[1] > FRESH:
             await self._once(key, lambda: self._load(key))
-            kept = self._standings[key]
-        if kept[0] is None:
-            raise Unauthenticated("The account or client is not active.")
-        return self._caller(access, kept[0])
+            kept = self._standings.get(key)
+            assert kept is not None
+        return kept[0]
 
-    def _caller(self, access: Access, standing: Standing) -> Caller:
+    def _caller(self, access: Access, standing: Standing, client: Standing) -> Caller:
         known = self._callers.get(access.token)
-        if known is not None and known.standing is standing:
+        if known is not None and known.standing is standing and known.client is client:
             return known
+        seen = standing if access.second_factor else standing.without or standing
         subject = Subject(
             client=access.client,
-            scopes=access.scopes & standing.scopes,
+            scopes=access.scopes & seen.scopes,
             account=access.account,
             person=access.person,
-            units=standing.units,
-            roles=standing.roles,
-            clearance=standing.clearance,
-            qualifications=standing.qualifications,
+            units=seen.units,
+            roles=seen.roles,
+            clearance=seen.clearance,
+            qualifications=seen.qualifications,
         )
-        caller = Caller(access, standing, subject)
+        caller = Caller(access, standing, client, subject)
         self._callers[access.token] = caller
         return caller
 
@@ -125,8 +152,11 @@ class Callers:
             if isinstance(key, UUID):
                 standing = await self._account(repository.Reading(session), key)
             else:
-                scopes = await client_repository.scopes_of(session, key)
-                standing = None if scopes is None else Standing(frozenset(scopes))
+                found = await client_repository.client(session, key)
+                if found is None or found.state != "active":
+                    standing = None
+                else:
+                    standing = Standing(frozenset(found.scopes), zones=frozenset(found.zones))
         before = self._standings.get(key)
         if before is not None and before[0] == standing:
             standing = before[0]
@@ -136,13 +166,20 @@ class Callers:
         account = await reading.account(account_id)
         if account is None or account.state != "active":
             return None
-        held = await reading.assignments(account_id)
-        known = {role.id for role in self._policy.roles}
+        held = await reading.assignments(account_id, self._clock.now())
         qualified = await reading.valid_qualifications(account.person, self._clock.now().date())
-        return Standing(
-            scopes=frozenset(map(str, self._policy.scopes_of(each.role for each in held if each.role in known))),
-            units=frozenset({account.unit, *(each.unit for each in held)}),
-            roles=tuple(RoleIn(each.role, each.unit) for each in held),
-            clearance=account.clearance,
-            qualifications=qualified,
-        )
+
+        def standing(amr: tuple[str, ...], without: Standing | None) -> Standing:
+            counting = set(second_factor.in_force(self._policy, [each.role for each in held], amr))
+            counted = [each for each in held if each.role in counting]
+            return Standing(
+                scopes=frozenset(map(str, self._policy.scopes_of(counting))),
+                units=frozenset({account.unit, *(each.unit for each in counted)}),
+                roles=tuple(RoleIn(each.role, each.unit) for each in counted),
+                clearance=account.clearance,
+                qualifications=qualified,
+                without=without,
+            )
+
+        guarded = second_factor.needed(self._policy, [each.role for each in held])
+        return standing((second_factor.ONE_TIME,), standing((), None) if guarded else None)

@@ -17,6 +17,7 @@ from tests.support.authorization import tokens
 from tests.support.waiting import eventually
 
 from dossier_common.keys import SigningKey
+from dossier_gateway.proxy.upstream import Pool
 from dossier_gateway.tokens import Tokens
 from dossier_local.cluster import Cluster
 
@@ -154,7 +155,7 @@ async def test_forged_tokens_are_refused(world: World) -> None:
         real.access(now - timedelta(hours=1), audience=issuer, person=person, **account)[0],  # type: ignore[arg-type]
         real.access(now + timedelta(hours=1), audience=issuer, person=person, **account)[0],  # type: ignore[arg-type]
         real.txn(now, issuer, {"sub": "x", "jti": str(uuid4())}),
-        real.identity(now, seconds=60, audience=issuer, subject="x"),
+        real.identity(now, seconds=60, audience=issuer, subject="x", access_token="x"),
         f"{head}.{payload}.",
         f"{head}.{payload}.{signature[:-4]}AAAA",
         token,  # rightly signed, of an account that there is not
@@ -305,12 +306,13 @@ async def test_a_connection_that_dies_is_tried_again_only_for_what_changes_nothi
         raise ConnectionError  # uvicorn closes without an answer when none was begun
 
     async with _dropping(seen) as port:
-        bases = world.proxy._forwarder._bases
-        old, bases["records"] = bases["records"], f"http://127.0.0.1:{port}"
+        pools = world.proxy._forwarder.pools
+        old, pools["records"] = pools["records"], Pool(f"http://127.0.0.1:{port}", 8)
         try:
             answer = await world.call(clerk, method, path)
         finally:
-            bases["records"] = old
+            pools["records"].close()
+            pools["records"] = old
     assert answer.status_code == 503
     assert len(seen) == tries
 

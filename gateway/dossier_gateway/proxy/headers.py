@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
+from starlette.types import Message, Send
+
+from dossier_common.problems import Malformed
 from dossier_gateway.settings import Network
 
 Raw = tuple[bytes, bytes]
@@ -36,40 +40,100 @@ NOT_FORWARDED: Final = HOP_BY_HOP | {
     b"content-length",
     b"expect",
 }
-NOT_RETURNED: Final = HOP_BY_HOP | {b"set-cookie", b"server", b"date", b"x-request-id", b"alt-svc"}
-MAX_HEADERS: Final = 32 * 1024
+NOT_RETURNED: Final = HOP_BY_HOP | {
+    b"set-cookie",
+    b"server",
+    b"date",
+    b"x-request-id",
+    b"alt-svc",
+    b"ratelimit",
+    b"ratelimit-policy",
+    b"ratelimit-limit",
+    b"ratelimit-remaining",
+    b"ratelimit-reset",
+}
+_NOT_FORWARDED_PREFIXES: Final = (b"x-forwarded-", b"proxy-")
+_NOT_RETURNED_PREFIXES: Final = (b"x-ratelimit-", b"access-control-")
 MAX_ADDRESS: Final = 8 * 1024
 _DIGITS: Final = re.compile(rb"^[0-9]{1,18}$")
+_KEEPING: Final = frozenset({b"close", b"keep-alive"})
 
 
-def passed_on(headers: Iterable[Raw]) -> list[tuple[str, str]]:
-    """The headers of a request that a part may see: neither credentials nor claims about the connection."""
-    headers = list(headers)
-    named = _named_in_connection(headers)
-    return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in headers
-        if name not in NOT_FORWARDED and name not in named and not name.startswith((b"x-forwarded-", b"proxy-"))
-    ]
+@dataclass(slots=True)
+class Inbound:
+    """The headers of a request, read once."""
+
+    kept: list[Raw] = field(default_factory=list)
+    """What a part may see: neither credentials nor claims about the connection."""
+    authorizations: list[bytes] = field(default_factory=list)
+    forwarded_for: list[bytes] = field(default_factory=list)
+    framing: list[Raw] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, headers: Iterable[Raw]) -> "Inbound":
+        """Of headers with names in small letters."""
+        found = cls()
+        kept, named = found.kept, frozenset[bytes]()
+        for header in headers:
+            name, value = header
+            if name in NOT_FORWARDED:
+                if name == b"authorization":
+                    found.authorizations.append(value)
+                elif name in {b"content-length", b"transfer-encoding"}:
+                    found.framing.append(header)
+                elif name == b"connection":
+                    named |= _named(value)
+            elif not name.startswith(_NOT_FORWARDED_PREFIXES):
+                kept.append(header)
+            elif name == b"x-forwarded-for":
+                found.forwarded_for.append(value)
+        if named:
+            found.kept = [each for each in kept if each[0] not in named]
+        return found
+
+    def bearer(self) -> str | None:
+        """The token, when there is one and no doubt about it."""
+        if len(self.authorizations) != 1:
+            return None
+        scheme, _, token = self.authorizations[0].partition(b" ")
+        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" and token.strip() else None
+
+    def length(self) -> int | None:
+        """The body's length where it is declared; 0 without a body, None when it comes in chunks.
+
+        Raises Malformed for framing that can be read in two ways (RFC 9112, 6.3).
+        """
+        if not self.framing:
+            return 0
+        (name, value), *more = self.framing
+        if not more and name == b"content-length" and _DIGITS.match(value):
+            return int(value)
+        if not more and name == b"transfer-encoding" and value.strip().lower() == b"chunked":
+            return None
+        raise Malformed("The length of the body is not clear.", headers={"Connection": "close"})
 
 
 def returned(headers: Iterable[Raw], security: Sequence[Raw]) -> list[Raw]:
     """The headers of an answer that the caller sees, with the security headers that the part did not set."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_in_connection(lowered)
-    kept = [(name, value) for name, value in lowered if name not in NOT_RETURNED and name not in named]
+    kept: list[Raw] = []
+    named = frozenset[bytes]()
+    for header in headers:  # names in small letters
+        name, value = header
+        if name in NOT_RETURNED:
+            if name == b"connection":
+                named |= _named(value)
+        elif not name.startswith(_NOT_RETURNED_PREFIXES):
+            kept.append(header)
+    if named:
+        kept = [each for each in kept if each[0] not in named]
     present = {name for name, _ in kept}
-    return [*kept, *(each for each in security if each[0] not in present)]
+    kept += [each for each in security if each[0] not in present]
+    return kept
 
 
-def _named_in_connection(headers: Iterable[Raw]) -> frozenset[bytes]:
-    return frozenset(
-        name.strip().lower()
-        for header, value in headers
-        if header == b"connection"
-        for name in value.split(b",")
-        if name.strip().lower() != b"close"
-    )
+def _named(connection: bytes) -> frozenset[bytes]:
+    """The headers that `Connection` names as meant for the next hop only."""
+    return frozenset(name.strip().lower() for name in connection.split(b",")) - _KEEPING
 
 
 def security_headers(*, secure: bool) -> list[Raw]:
@@ -85,39 +149,29 @@ def security_headers(*, secure: bool) -> list[Raw]:
     return [*found, (b"strict-transport-security", b"max-age=31536000")] if secure else found
 
 
+def secured(send: Send, security: Sequence[Raw], *, without: bytes = b"") -> Send:
+    """Adds to an answer the security headers that it lacks, and drops one header of it."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [each for each in message["headers"] if each[0] != without]
+            present = {name for name, _ in headers}
+            message = {**message, "headers": [*headers, *(each for each in security if each[0] not in present)]}
+        await send(message)
+
+    return sending
+
+
 def first(headers: Iterable[Raw], wanted: bytes) -> bytes | None:
     """The value of a header."""
     return next((value for name, value in headers if name == wanted), None)
 
 
-def length(headers: Sequence[Raw]) -> int | None:
-    """The body's length where it is declared; 0 without a body, None when it comes in chunks.
-
-    Raises ValueError for framing that can be read in two ways (RFC 9112, 6.3).
-    """
-    lengths = [value for name, value in headers if name == b"content-length"]
-    coded = [value for name, value in headers if name == b"transfer-encoding"]
-    if coded:
-        if lengths or [value.strip().lower() for value in coded] != [b"chunked"]:
-            raise ValueError("framing")
-        return None
-    if not lengths:
-        return 0
-    if len(set(lengths)) != 1 or not _DIGITS.match(lengths[0]):
-        raise ValueError("framing")
-    return int(lengths[0])
-
-
-def address(peer: str, headers: Iterable[Raw], trusted: Sequence[Network]) -> str:
+def address(peer: str, forwarded_for: Iterable[bytes], trusted: Sequence[Network]) -> str:
     """The caller's address: the peer's, or what the nearest trusted proxy said of it."""
     if not trusted or not _within(peer, trusted):
         return peer
-    said = [
-        each.strip()
-        for name, value in headers
-        if name == b"x-forwarded-for"
-        for each in value.decode("latin-1").split(",")
-    ]
+    said = [each.strip() for value in forwarded_for for each in value.decode("latin-1").split(",")]
     for each in reversed(said):
         try:
             ip_address(each)

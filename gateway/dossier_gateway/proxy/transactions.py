@@ -3,36 +3,35 @@
 import time
 from typing import Any
 
-from cachetools import LRUCache
-
 from dossier_common.clock import Clock
 from dossier_common.ids import new_id
-from dossier_gateway.callers import Caller, Standing
-from dossier_gateway.settings import Settings
+from dossier_gateway.callers import Caller
 from dossier_gateway.tokens import Tokens
 
 REUSE_SECONDS = 4.0
+MOST = 64
+"""Pairs of address and part that are kept for one caller."""
 
 
 class Transactions:
-    """Mints and keeps Txn-Tokens. One that was minted before the directory changed is not used again."""
+    """Mints Txn-Tokens. They are kept with the caller, who is another one when the directory changes."""
 
-    def __init__(self, settings: Settings, tokens: Tokens, clock: Clock) -> None:
-        self._settings, self._tokens, self._clock = settings, tokens, clock
-        self._kept: LRUCache[tuple[str, str, str], tuple[str, float, Standing]] = LRUCache(16_384)
+    def __init__(self, tokens: Tokens, clock: Clock) -> None:
+        self._tokens, self._clock = tokens, clock
 
-    def token(self, access_token: str, caller: Caller, address: str, part: str) -> str:
+    def token(self, caller: Caller, address: str, zone: str, part: str) -> bytes:
         """A Txn-Token that holds for at least another second."""
-        key = (access_token, address, part)
         now = time.monotonic()
-        kept = self._kept.get(key)
-        if kept is not None and kept[1] > now and kept[2] is caller.standing:
+        kept = caller.transactions.get((address, part))
+        if kept is not None and kept[1] > now:
             return kept[0]
-        token = self._tokens.txn(self._clock.now(), part, self._claims(caller, address))
-        self._kept[key] = (token, now + REUSE_SECONDS, caller.standing)
+        if len(caller.transactions) >= MOST:
+            caller.transactions.clear()
+        token = self._tokens.txn(self._clock.now(), part, self._claims(caller, address, zone)).encode("ascii")
+        caller.transactions[address, part] = token, now + REUSE_SECONDS
         return token
 
-    def _claims(self, caller: Caller, address: str) -> dict[str, Any]:
+    def _claims(self, caller: Caller, address: str, zone: str) -> dict[str, Any]:
         subject = caller.subject
         claims: dict[str, Any] = {
             "sub": str(subject.account) if subject.account else subject.client,
@@ -45,7 +44,7 @@ class Transactions:
                 "clearance": subject.clearance,
                 "qualifications": sorted(subject.qualifications),
             },
-            "rctx": {"address": address, "zone": self._settings.zone_of(address)},
+            "rctx": {"address": address, "zone": zone},
         }
         if subject.person:
             claims["person"] = str(subject.person)

@@ -4,9 +4,11 @@ Problem
 ├── Malformed 400
 ├── Unauthenticated 401
 ├── Forbidden 403            a refusal: recorded as an event before it is answered
-│   └── InsufficientScope
+│   ├── InsufficientScope
+│   └── OutsideZone          not from this network zone
 ├── NotFound 404             also the answer for what the caller may not know of
 │   └── Hidden               exists, but not for this caller; recorded like a refusal
+├── RequestTimeout 408
 ├── Conflict 409
 │   └── IdempotencyConflict
 ├── EventsPruned 410         a follower asks for events that its producer no longer has
@@ -16,6 +18,7 @@ Problem
 ├── Invalid 422              understood, but wrong: `errors` has a pointer for each fault
 ├── PreconditionMissing 428
 ├── RateLimited 429
+├── HeadersTooLarge 431
 └── Unavailable 503
     ├── AuditUnavailable     the record of the act cannot be made durable (invariant 1)
     └── UpstreamUnavailable
@@ -139,6 +142,13 @@ class InsufficientScope(Forbidden):
         )
 
 
+class OutsideZone(Forbidden):
+    """Use inside the named network zones only (D.4.6)."""
+
+    slug = "outside-zone"
+    words = Words("不在允许的网络区域", "Not from this network zone")
+
+
 class NotFound(Problem):
     """Unknown."""
 
@@ -159,6 +169,14 @@ class MethodNotAllowed(Problem):
     status = 405
     slug = "method-not-allowed"
     words = Words("不支持该方法", "Method not allowed")
+
+
+class RequestTimeout(Problem):
+    """The request did not arrive in time."""
+
+    status = 408
+    slug = "request-timeout"
+    words = Words("请求接收超时", "The request did not arrive in time")
 
 
 class Conflict(Problem):
@@ -233,6 +251,14 @@ class RateLimited(Problem):
 
     def __init__(self, retry_after: int, detail: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class HeadersTooLarge(Problem):
+    """More headers, or longer ones, than are read."""
+
+    status = 431
+    slug = "headers-too-large"
+    words = Words("请求头过大", "The headers are too large")
 
 
 class Unavailable(Problem):

@@ -1,4 +1,4 @@
-"""Runs a web process: uvicorn with uvloop and httptools, quiet, and kind to the hot path."""
+"""Runs a web process: uvicorn with uvloop and our own strict protocol, quiet, and kind to the hot path."""
 
 import gc
 
@@ -6,10 +6,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dossier_common import telemetry
+from dossier_common.http1 import Limits, http1
 from dossier_common.settings import PartSettings
 
 
-def serve(part: str, app: ASGIApp, settings: PartSettings) -> None:
+def serve(part: str, app: ASGIApp, settings: PartSettings, *, limits: Limits | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then lets running requests end (10 s)."""
     telemetry.setup(part)
     gc.collect()
@@ -20,13 +21,13 @@ def serve(part: str, app: ASGIApp, settings: PartSettings) -> None:
         host=settings.listen_host,
         port=settings.listen_port,
         loop="uvloop",
-        http="httptools",
+        http=http1(limits or Limits(per_address=settings.connections_per_address)),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # uvicorn would believe X-Forwarded-For of anyone on this machine
         date_header=True,
         timeout_graceful_shutdown=10,
-        timeout_keep_alive=75,
         lifespan="on",
     )

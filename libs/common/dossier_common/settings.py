@@ -46,6 +46,7 @@ class PartSettings(BaseSettings):
     listen_host: str = "127.0.0.1"
     listen_port: PositiveInt = 8000
     worker_port: PositiveInt = 8001
+    connections_per_address: PositiveInt = Field(default=1024, description="Connections that one address may have open")
     max_body: PositiveInt = Field(default=1 << 20, description="Longest request body, bytes")
     outbox_keep_days: PositiveInt = Field(
         default=7, description="Days that a row stays after its receipt (invariant 2)"
