@@ -1,18 +1,47 @@
-"""A projection of the gateway's directory: the tree of units, accounts, and who holds which role where.
+"""A projection of the gateway's directory: units as a tree, accounts, who holds which role where, and partners.
 
 Kept by every part that resolves persons; `attach` adds its tables, `handlers` keeps them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Column, MetaData, String, Table, Text, Uuid, delete, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    delete,
+    false,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_common.contracts.gateway import AccountCreated, RoleAssigned, RoleRevoked, UnitCreated
+from dossier_common.contracts.gateway import (
+    AccountChanged,
+    AccountCreated,
+    AccountDisabled,
+    AccountEnabled,
+    PartnerChanged,
+    PartnerQualificationWithdrawn,
+    PartnerQualified,
+    PartnerRegistered,
+    RoleAssigned,
+    RoleRevoked,
+    UnitCreated,
+    UnitMoved,
+)
 from dossier_common.events import Envelope
 from dossier_common.inbox import Handlers
 from dossier_common.tables import NAMING
@@ -34,6 +63,7 @@ accounts = Table(
     Column("id", Uuid, primary_key=True),
     Column("person", Uuid, nullable=False, index=True),
     Column("unit", Uuid, nullable=False),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
 )
 
 assignments = Table(
@@ -44,6 +74,24 @@ assignments = Table(
     Column("person", Uuid, nullable=False),
     Column("role", String(64), nullable=False),
     Column("unit", Uuid, nullable=False, index=True),
+    Column("valid_until", DateTime(timezone=True)),
+)
+
+partners = Table(
+    "directory_partners",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("state", String(16), nullable=False),
+)
+
+partner_qualifications = Table(
+    "directory_partner_qualifications",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("partner", Uuid, nullable=False, index=True),
+    Column("qualification", String(16), nullable=False),
+    Column("valid_from", Date, nullable=False),
+    Column("valid_until", Date),
 )
 
 handlers: Final = Handlers()
@@ -83,6 +131,11 @@ async def _unit_created(session: AsyncSession, event: UnitCreated, _envelope: En
     )
 
 
+@handlers.on(UnitMoved)
+async def _unit_moved(session: AsyncSession, event: UnitMoved, _envelope: Envelope) -> None:
+    await session.execute(update(units).where(units.c.id == event.unit).values(parent=event.parent_to))
+
+
 @handlers.on(AccountCreated)
 async def _account_created(session: AsyncSession, event: AccountCreated, _envelope: Envelope) -> None:
     await session.execute(
@@ -90,11 +143,33 @@ async def _account_created(session: AsyncSession, event: AccountCreated, _envelo
     )
 
 
+@handlers.on(AccountChanged)
+async def _account_changed(session: AsyncSession, event: AccountChanged, _envelope: Envelope) -> None:
+    await session.execute(update(accounts).where(accounts.c.id == event.account).values(unit=event.unit_to))
+
+
+@handlers.on(AccountDisabled)
+async def _account_disabled(session: AsyncSession, event: AccountDisabled, _envelope: Envelope) -> None:
+    await session.execute(update(accounts).where(accounts.c.id == event.account).values(disabled=True))
+
+
+@handlers.on(AccountEnabled)
+async def _account_enabled(session: AsyncSession, event: AccountEnabled, _envelope: Envelope) -> None:
+    await session.execute(update(accounts).where(accounts.c.id == event.account).values(disabled=False))
+
+
 @handlers.on(RoleAssigned)
 async def _role_assigned(session: AsyncSession, event: RoleAssigned, _envelope: Envelope) -> None:
     await session.execute(
         insert(assignments)
-        .values(id=event.assignment, account=event.account, person=event.person, role=event.role, unit=event.unit)
+        .values(
+            id=event.assignment,
+            account=event.account,
+            person=event.person,
+            role=event.role,
+            unit=event.unit,
+            valid_until=event.valid_until,
+        )
         .on_conflict_do_nothing()
     )
 
@@ -102,6 +177,38 @@ async def _role_assigned(session: AsyncSession, event: RoleAssigned, _envelope: 
 @handlers.on(RoleRevoked)
 async def _role_revoked(session: AsyncSession, event: RoleRevoked, _envelope: Envelope) -> None:
     await session.execute(delete(assignments).where(assignments.c.id == event.assignment))
+
+
+@handlers.on(PartnerRegistered)
+async def _partner_registered(session: AsyncSession, event: PartnerRegistered, _envelope: Envelope) -> None:
+    await session.execute(insert(partners).values(id=event.partner, state=event.state).on_conflict_do_nothing())
+
+
+@handlers.on(PartnerChanged)
+async def _partner_changed(session: AsyncSession, event: PartnerChanged, _envelope: Envelope) -> None:
+    await session.execute(update(partners).where(partners.c.id == event.partner).values(state=event.state_to))
+
+
+@handlers.on(PartnerQualified)
+async def _partner_qualified(session: AsyncSession, event: PartnerQualified, _envelope: Envelope) -> None:
+    await session.execute(
+        insert(partner_qualifications)
+        .values(
+            id=event.record,
+            partner=event.partner,
+            qualification=event.qualification,
+            valid_from=event.valid_from,
+            valid_until=event.valid_until,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+@handlers.on(PartnerQualificationWithdrawn)
+async def _partner_qualification_withdrawn(
+    session: AsyncSession, event: PartnerQualificationWithdrawn, _envelope: Envelope
+) -> None:
+    await session.execute(delete(partner_qualifications).where(partner_qualifications.c.id == event.record))
 
 
 async def path_to_root(session: AsyncSession, unit: UUID) -> list[Unit]:
@@ -119,12 +226,38 @@ async def path_to_root(session: AsyncSession, unit: UUID) -> list[Unit]:
     return path
 
 
-async def holders(session: AsyncSession, role: str, at: Sequence[UUID]) -> list[Holder]:
-    """Who holds the role in any of these units."""
+async def holders(session: AsyncSession, role: str, at: Sequence[UUID], now: datetime) -> list[Holder]:
+    """Who holds the role in any of these units, by an account that is not disabled and a term that is not over."""
     rows = await session.execute(
-        select(assignments).where(assignments.c.role == role, assignments.c.unit.in_(at)).order_by(assignments.c.id)
+        select(assignments)
+        .join(accounts, accounts.c.id == assignments.c.account)
+        .where(
+            assignments.c.role == role,
+            assignments.c.unit.in_(at),
+            or_(assignments.c.valid_until.is_(None), assignments.c.valid_until > now),
+            accounts.c.disabled.is_(False),
+        )
+        .order_by(assignments.c.id)
     )
     return [Holder(row.account, row.person, row.role, row.unit) for row in rows]
+
+
+async def partner_lacks(
+    session: AsyncSession, partner: UUID, needed: Collection[str], on: date
+) -> frozenset[str] | None:
+    """Which of the needed qualifications a partner does not have on this day; None for one that is unknown or ended."""
+    state = (await session.execute(select(partners.c.state).where(partners.c.id == partner))).scalar_one_or_none()
+    if state != "active":
+        return None
+    table = partner_qualifications
+    held = await session.execute(
+        select(table.c.qualification).where(
+            table.c.partner == partner,
+            table.c.valid_from <= on,
+            or_(table.c.valid_until.is_(None), table.c.valid_until >= on),
+        )
+    )
+    return frozenset(needed) - frozenset(held.scalars())
 
 
 async def unit_of(session: AsyncSession, account: UUID) -> UUID | None:

@@ -69,7 +69,7 @@ def after_id(page: Page) -> UUID | None:
 @router.post("/v1/requests/preview", openapi_extra=ALL_OBJECTS)
 async def preview_request(body: NewRequest, by: Requester, session: Read, request: Request) -> Preview:
     """Which flow this would take and who would decide it; changes nothing. Missing parts are listed, not refused."""
-    plan = await service.preview_request(session, _peers(request), _policy(request), body.wish(), by)
+    plan = await service.preview_request(session, _peers(request), _policy(request), body.wish(), by, _now(request))
     return Preview(
         flow=plan.flow.id,
         title=plan.flow.title,

@@ -11,6 +11,7 @@ Problem
 │   ├── SameUser             who used emergency access does not review it
 │   ├── DutyConflict         an officer (三员) asks for content
 │   ├── NotQualified         no valid agreement, training or vetting
+│   ├── PartnerNotQualified  no valid agreement or assessment of the partner that it is for
 │   ├── ClearanceTooLow      the record's level is above the caller's clearance
 │   └── PersonNeeded         an application without a person asks for nothing
 ├── Conflict 409
@@ -26,6 +27,7 @@ Problem
     └── VacantRole           a stage that nobody could decide; names unit and role
 """
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -96,6 +98,16 @@ class NotQualified(Forbidden):
 
     def __init__(self, qualification: str) -> None:
         super().__init__(f"Missing or expired: {qualification}.", qualification=qualification)
+
+
+class PartnerNotQualified(Forbidden):
+    """Nothing is handed to a partner without a valid agreement and assessment, where the flow asks for them (B3.5)."""
+
+    slug = "not-qualified"
+    words = Words("合作方未签协议或未通过评估", "The partner lacks a valid agreement or assessment")
+
+    def __init__(self, missing: Collection[str]) -> None:
+        super().__init__(f"The partner lacks: {', '.join(sorted(missing))}.", missing=sorted(missing))
 
 
 class ClearanceTooLow(Forbidden):

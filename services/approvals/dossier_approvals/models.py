@@ -64,6 +64,8 @@ class Request(Base):
     not_before: Mapped[datetime | None]
     until: Mapped[datetime | None]
     uses: Mapped[int | None] = mapped_column(BigInteger)
+    recipient: Mapped[UUID | None]
+    recipient_needs: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     limits: Mapped[dict[str, Any]]
     requester_account: Mapped[UUID]
     requester_person: Mapped[UUID]

@@ -99,6 +99,7 @@ class Wish:
     not_before: datetime | None = None
     until: datetime | None = None
     uses: int | None = None
+    recipient: UUID | None = None
 
 
 def flow_of(policy: Policy, action: str, levels: Sequence[str]) -> Flow:
@@ -140,6 +141,13 @@ def missing_parts(flow: Flow, wish: Wish) -> list[Fault]:
     """One fault for each required part that is missing, and one when none of `one_of` is there (A8.18.4)."""
     rule: RequestRule = flow.request
     faults = [_missing(part) for part in rule.required if not _has(wish, part)]
+    if flow.recipient.needed and wish.recipient is None:
+        detail = "Name the partner that it is for, by its id."
+        faults = [fault for fault in faults if fault.pointer != pointer_of(RequestPart.RECIPIENT)]
+        faults.append(Fault(pointer="/body/recipient", code="missing", detail=detail))
+    if wish.recipient is not None and not flow.recipient.needed:
+        detail = "Nothing is handed to a partner on this way."
+        faults.append(Fault(pointer="/body/recipient", code="unexpected", detail=detail))
     if rule.one_of and not any(_has(wish, part) for part in rule.one_of):
         names = ", ".join(rule.one_of)
         detail = f"One of these is needed: {names}."
@@ -192,6 +200,8 @@ def _has(wish: Wish, part: RequestPart) -> bool:
         RequestPart.NOT_BEFORE: wish.not_before is not None,
         RequestPart.UNTIL: wish.until is not None,
     }
+    if part is RequestPart.RECIPIENT and wish.recipient is not None:
+        return True
     return own.get(part, part.value in profile)
 
 

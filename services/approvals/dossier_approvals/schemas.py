@@ -44,6 +44,7 @@ class NewRequest(Shape):
 
     `requester_profile` also takes the parts that have no place of their own: `copies`, `recipient`, `scope`, `method`,
     `introduction_letter`, `work_card`, `identity_document`, `legal_document`. No `fields` means all of them.
+    A flow that hands to a partner takes its id as `recipient`: it has to be qualified (B3.5).
     """
 
     action: Action
@@ -55,6 +56,7 @@ class NewRequest(Shape):
     not_before: Instant | None = None
     until: Instant | None = None
     uses: int | None = Field(default=None, ge=1, le=COUNT_MAX)
+    recipient: UUID | None = Field(default=None, description="The partner, where the flow hands to one")
 
     def wish(self) -> Wish:
         """As the rules take it."""
@@ -68,6 +70,7 @@ class NewRequest(Shape):
             not_before=self.not_before,
             until=self.until,
             uses=self.uses,
+            recipient=self.recipient,
         )
 
 
@@ -163,6 +166,7 @@ class RequestShown(RequestSummary):
     not_before: datetime | None
     until: datetime | None
     uses: int | None
+    recipient: UUID | None
     policy: str
     grant: UUID | None
     stages: list[StageState]

@@ -37,6 +37,7 @@ class RequestCreated(Event):
     purpose: str
     requester_account: UUID
     requester_person: UUID
+    recipient: UUID | None = None
     disposal: UUID | None = None
     policy: str
 

@@ -10,6 +10,7 @@ from dossier_common.contracts.approvals import (
     EmergencyUsed,
     StageVacated,
 )
+from dossier_common.contracts.gateway import PolicyUnapproved
 from dossier_common.events import AccessRefused as BaseAccessRefused
 from dossier_common.events import Event
 
@@ -147,7 +148,7 @@ ALARMS: Final = tuple(
     each.TYPE
     for each in (
         *(ProducerForked, ProducerSilent, LogRestored, WitnessLost, WitnessDisputed),
-        *(EmergencyUsed, EmergencyUnjustified, EmergencyReviewOverdue, StageVacated),
+        *(EmergencyUsed, EmergencyUnjustified, EmergencyReviewOverdue, StageVacated, PolicyUnapproved),
     )
 )
 """Types of events that somebody has to look into, whichever part they come from."""

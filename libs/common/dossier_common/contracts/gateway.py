@@ -436,6 +436,64 @@ class TokenKeysRotated(Event):
     compromised: bool
 
 
+class PolicyProposed(Event):
+    """A version of the policy was proposed, to take the place of the active one."""
+
+    TYPE: ClassVar[str] = "gateway.v1.policy.proposed"
+
+    digest: str
+    pack: str
+    active: str | None = None
+    proposer_account: UUID
+    proposer_person: UUID
+
+
+class PolicyApproved(Event):
+    """Another person approved a version of the policy."""
+
+    TYPE: ClassVar[str] = "gateway.v1.policy.approved"
+
+    digest: str
+    pack: str
+    active: str | None = None
+    proposer_person: UUID
+    decider_account: UUID
+    decider_person: UUID
+
+
+class PolicyRejected(Event):
+    """Another person rejected a version of the policy."""
+
+    TYPE: ClassVar[str] = "gateway.v1.policy.rejected"
+
+    digest: str
+    pack: str
+    active: str | None = None
+    proposer_person: UUID
+    decider_account: UUID
+    decider_person: UUID
+
+
+class PolicyActivated(Event):
+    """The gateway started with another version of the policy than the one before; `approved` by two persons or not."""
+
+    TYPE: ClassVar[str] = "gateway.v1.policy.activated"
+
+    digest: str
+    pack: str
+    before: str | None = None
+    approved: bool
+
+
+class PolicyUnapproved(Event):
+    """A version that nobody approved took the place of another, by the deployment's file."""
+
+    TYPE: ClassVar[str] = "gateway.v1.policy.unapproved"
+
+    digest: str
+    before: str
+
+
 class AccessRefused(BaseAccessRefused):
     """The gateway refused a known caller."""
 

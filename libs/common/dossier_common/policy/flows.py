@@ -110,6 +110,11 @@ class RecipientTerms(Item):
     agreement: Literal["required", "not_required"] = "not_required"
     assessment: Literal["required", "not_required"] = "not_required"
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The qualifications that the recipient, a partner then, has to have."""
+        return tuple(name for name in ("agreement", "assessment") if getattr(self, name) == "required")
+
 
 class Stage(Item):
     """One step of a flow: who decides or does it, how many of them, and within which time.

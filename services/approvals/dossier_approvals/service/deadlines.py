@@ -39,7 +39,7 @@ async def _escalate(session: AsyncSession, loaded: Loaded, stage: RequestStage, 
     if stage.escalate_role is None or stage.escalate_of is None:
         return False
     approver = Approver(role=stage.escalate_role, of=UnitExpression(stage.escalate_of))
-    place = Place(request.requester_unit, tuple(dict.fromkeys(record.unit for record in loaded.records)))
+    place = Place(request.requester_unit, tuple(dict.fromkeys(record.unit for record in loaded.records)), now)
     try:
         holders = await office_of(session, approver, place) or []
     except Invalid:  # the records lead to different offices: nobody can decide for all of them

@@ -10,7 +10,7 @@ from dossier_approvals.errors import SamePerson, StageClosed
 from dossier_approvals.models import Step
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import Move, RequestState, StepState, Verdict
-from dossier_approvals.service import cases, vacancies
+from dossier_approvals.service import cases, recipients, vacancies
 from dossier_common import outbox
 from dossier_common.contracts.approvals import RequestReturned, StepDecided
 from dossier_common.identity import Subject
@@ -25,7 +25,7 @@ async def decide_task(
     """Counts the caller's verdict; with the last one that is needed the grant is there. Returns the request's id.
 
     Decisions on one request come one at a time. Raises NotFound, Hidden, SelfApproval (A1.5), SamePerson,
-    NotYourStage, RequestClosed, StageClosed, NeededLater, TermPassed, Invalid.
+    NotYourStage, RequestClosed, StageClosed, NeededLater, TermPassed, PartnerNotQualified, Invalid.
     """
     account, person = cases.person_of(by)
     known = await repository.step(session, step_id)
@@ -93,6 +93,7 @@ async def _move(
         case Move.REJECT:
             await cases.reject(session, loaded, StepState.REJECTED, by=by, now=now)
         case Move.GRANT:
+            await recipients.ensure_qualified(session, request.recipient, request.recipient_needs, now)
             await cases.close_request(session, request, step, (RequestState.GRANTED, passed), now)
             await cases.issue_grant(session, loaded, by=by, last=_last(by), now=now)
         case Move.ADVANCE | Move.RETURN:

@@ -65,7 +65,7 @@ async def use_emergency(session: AsyncSession, means: Means, plea: Plea, by: Sub
     unit = await directory.unit_of(session, account)
     if unit is None:
         raise Unavailable("The directory has not told of this account yet.")
-    told = await _told(session, rule, Place(unit, (record.unit,)), person)
+    told = await _told(session, rule, Place(unit, (record.unit,), means.now), person)
     terms = emergency_rules.terms_of(rule, means.now)
     assert terms.uses is not None
     used = EmergencyUsed(

@@ -49,7 +49,7 @@ async def _replace(session: AsyncSession, request: Request, person: UUID, now: d
             for each in loaded.candidates
             if each.position == stage.position and each.person == person and each.removed_at is None
         ]
-        holders = await vacancies.holders_of(session, stage)
+        holders = await vacancies.holders_of(session, stage, now)
         stays = {each.account for each in holders}
         gone = [each for each in his if each.escalated or each.account not in stays]
         if gone:

@@ -5,6 +5,7 @@ An office is a role of a unit; where the unit has no holder, the nearest unit ab
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,10 +19,11 @@ from dossier_common.policy import Approver, Flow, Stage, UnitExpression
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """From where offices are looked for."""
+    """From where offices are looked for, and when: a role may end by itself."""
 
     requester_unit: UUID | None
     record_units: tuple[UUID, ...]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ async def office_of(session: AsyncSession, approver: Approver, place: Place) -> 
 
     Raises Invalid when the records lead to different offices: nobody could decide for all of them.
     """
-    offices = [await nearest(session, approver.role, start) for start in await _starts(session, approver.of, place)]
+    starts = await _starts(session, approver.of, place)
+    offices = [await nearest(session, approver.role, start, place.at) for start in starts]
     if not offices or any(not holders for holders in offices):
         return None
     if len({holders[0].unit for holders in offices}) > 1:
@@ -88,10 +91,10 @@ async def office_of(session: AsyncSession, approver: Approver, place: Place) -> 
     return offices[0]
 
 
-async def nearest(session: AsyncSession, role: str, start: UUID) -> list[Holder]:
+async def nearest(session: AsyncSession, role: str, start: UUID, now: datetime) -> list[Holder]:
     """The holders of the role in this unit, or else in the nearest above it that has one; none up to the root."""
     path = [unit.id for unit in await directory.path_to_root(session, start)]
-    found = await directory.holders(session, role, path)
+    found = await directory.holders(session, role, path, now)
     for unit in path:
         here = [holder for holder in found if holder.unit == unit]
         if here:

@@ -15,7 +15,7 @@ from dossier_approvals import repository, rules
 from dossier_approvals.errors import NotTheRequester, RecordUnavailable, RequestClosed, VacantRole
 from dossier_approvals.models import Request
 from dossier_approvals.rules import RequestState, StepState, Wish
-from dossier_approvals.service import cases
+from dossier_approvals.service import cases, recipients
 from dossier_approvals.service.offices import Place, Resolved, resolve
 from dossier_common import directory, outbox
 from dossier_common.contracts.approvals import RequestCreated, RequestImpossible, RequestWithdrawn
@@ -53,12 +53,14 @@ class Plan:
     stages: list[Resolved]
 
 
-async def preview_request(session: AsyncSession, peers: Peers, policy: Policy, wish: Wish, by: Subject) -> Plan:
+async def preview_request(
+    session: AsyncSession, peers: Peers, policy: Policy, wish: Wish, by: Subject, now: datetime
+) -> Plan:
     """Which flow a wish would take and who would decide it. Raises as `create_request`, but for missing parts."""
     faults = rules.unknown_names(policy, wish)
     if faults:
         raise Invalid(errors=faults)
-    return await _plan(session, peers, policy, wish, by)
+    return await _plan(session, peers, policy, wish, by, now)
 
 
 async def create_request(
@@ -67,12 +69,13 @@ async def create_request(
     """The request, its stages and candidates frozen, its first stage open.
 
     Raises PersonNeeded; NotFound and RecordUnavailable for a record; Invalid for everything that is missing or wrong
-    (A2.7, A8.17); VacantRole for a stage that nobody could decide. Nothing is kept then.
+    (A2.7, A8.17); PartnerNotQualified (B3.5); VacantRole for a stage that nobody could decide. Nothing is kept then.
     """
-    plan = await _plan(session, peers, policy, wish, by)
+    plan = await _plan(session, peers, policy, wish, by, now)
     faults = rules.faults_of(policy, plan.flow, wish, now)
     if faults:
         raise Invalid(errors=faults)
+    await recipients.ensure_may_ask(session, wish.recipient, plan.flow.recipient.needed, now)
     account, person = cases.person_of(by)
     request_id = new_id()
     sealed = texts.seal(orjson.dumps({"reason": wish.reason, "profile": dict(wish.profile or {})}).decode())
@@ -84,6 +87,7 @@ async def create_request(
         purpose=wish.purpose,
         requester_account=account,
         requester_person=person,
+        recipient=wish.recipient,
         policy=policy.digest,
     )
     await _open(session, created, plan, wish, sealed, by=by, now=now)
@@ -103,7 +107,7 @@ async def open_disposal(session: AsyncSession, policy: Policy, event: DisposalPr
         await outbox.add(session, impossible, by=None, at=now)
         return
     wish = Wish(action=Action.DESTROY.value, records=(event.record,), purpose=DISPOSAL)
-    place = Place(await directory.unit_of(session, event.proposer_account), (event.unit,))
+    place = Place(await directory.unit_of(session, event.proposer_account), (event.unit,), now)
     try:
         stages = await resolve(session, flow, place, event.proposer_person)
     except VacantRole as vacant:
@@ -151,14 +155,14 @@ def _disposal_flow(policy: Policy, event: DisposalProposed) -> Flow | None:
         return policy.flow_for(Action.DESTROY, event.level)
 
 
-async def _plan(session: AsyncSession, peers: Peers, policy: Policy, wish: Wish, by: Subject) -> Plan:
+async def _plan(session: AsyncSession, peers: Peers, policy: Policy, wish: Wish, by: Subject, now: datetime) -> Plan:
     account, person = cases.person_of(by)
     records = await describe(peers, wish.records)
     flow = rules.flow_of(policy, wish.action, [record.level for record in records])
     unit = await directory.unit_of(session, account)
     if unit is None:
         raise Unavailable("The directory has not told of this account yet.")
-    place = Place(unit, tuple(dict.fromkeys(record.unit for record in records)))
+    place = Place(unit, tuple(dict.fromkeys(record.unit for record in records)), now)
     return Plan(flow, records, place, await resolve(session, flow, place, person))
 
 
@@ -207,6 +211,8 @@ async def _open(
         not_before=wish.not_before,
         until=wish.until,
         uses=wish.uses,
+        recipient=wish.recipient,
+        recipient_needs=list(plan.flow.recipient.needed),
         limits=plan.flow.grant.model_dump(mode="json"),
         requester_account=created.requester_account,
         requester_person=created.requester_person,

@@ -27,13 +27,13 @@ async def fill(session: AsyncSession, event: RoleAssigned, now: datetime) -> Non
         loaded = await repository.loaded(session, request)
         for stage in loaded.stages:
             if stage.vacant_since is not None:
-                await staff(session, loaded, stage, await holders_of(session, stage), (), now)
+                await staff(session, loaded, stage, await holders_of(session, stage, now), (), now)
         await notice(session, request, now)
 
 
-async def holders_of(session: AsyncSession, stage: RequestStage) -> list[Holder]:
+async def holders_of(session: AsyncSession, stage: RequestStage, now: datetime) -> list[Holder]:
     """Who holds the offices of a stage now, or those above them where they are vacant."""
-    found = [await nearest(session, office["role"], UUID(office["unit"])) for office in stage.offices]
+    found = [await nearest(session, office["role"], UUID(office["unit"]), now) for office in stage.offices]
     return list({holder.account: holder for holders in found for holder in holders}.values())
 
 

@@ -36,6 +36,7 @@ async def show_request(session: AsyncSession, texts: SealedTexts, request_id: UU
             "not_before": request.not_before,
             "until": request.until,
             "uses": request.uses,
+            "recipient": request.recipient,
             "policy": request.policy,
             "grant": grant,
             "stages": [_stage(texts, loaded, stage) for stage in loaded.stages],
