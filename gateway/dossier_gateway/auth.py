@@ -13,6 +13,8 @@ from dossier_common.scopes import Scope
 AccountManager = Annotated[Subject, scope(Scope.ACCOUNTS_MANAGE)]
 RoleAssigner = Annotated[Subject, scope(Scope.ROLES_ASSIGN)]
 ClientManager = Annotated[Subject, scope(Scope.CLIENTS_MANAGE)]
+PolicyProposer = Annotated[Subject, scope(Scope.POLICY_PROPOSE)]
+PolicyApprover = Annotated[Subject, scope(Scope.POLICY_APPROVE)]
 
 OFFICERS: Final = (Scope.ACCOUNTS_MANAGE, Scope.ROLES_ASSIGN)
 
@@ -30,4 +32,13 @@ Officer = Annotated[Subject, Depends(_officer)]
 EITHER: Final[dict[str, Any]] = {"security": [{"oauth2": [str(each)]} for each in OFFICERS]}
 """`openapi_extra` of an endpoint for officers."""
 
-__all__ = ["EITHER", "AccountManager", "Anyone", "ClientManager", "Officer", "RoleAssigner"]
+__all__ = [
+    "EITHER",
+    "AccountManager",
+    "Anyone",
+    "ClientManager",
+    "Officer",
+    "PolicyApprover",
+    "PolicyProposer",
+    "RoleAssigner",
+]

@@ -23,6 +23,7 @@ from dossier_gateway.oauth.repository import Term
 from dossier_gateway.oauth.server import Server
 from dossier_gateway.oauth.service import SignInDesk
 from dossier_gateway.passwords import Hasher
+from dossier_gateway.policies import endpoints as policies
 from dossier_gateway.proxy.app import Proxy
 from dossier_gateway.second_factor import Seal
 from dossier_gateway.sessions import endpoints as sessions
@@ -59,6 +60,7 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
         settings,
         routers=[
             directory.router,
+            policies.router,
             offboarding_endpoints.router,
             oauth.router,
             management.router,
@@ -85,7 +87,7 @@ def main() -> None:
         app = asgi(settings)
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f"{__spec__.name}: no route table from {settings.common.api_dir}: {error}") from error
-    serve("gateway", app, settings)
+    serve("gateway", app, settings, limits=settings.limits)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
+    Index,
     LargeBinary,
     MetaData,
     String,
@@ -364,6 +366,53 @@ class Offboarding(Base):
     successor_account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
     successor_person: Mapped[UUID] = mapped_column(index=True)
     by_account: Mapped[UUID | None]
+    at: Mapped[datetime]
+
+
+class PolicyVersion(Base):
+    """A version of the policy: its text, and its merged content, of which the digest is. One is active.
+
+    Without a proposer it came with the deployment's file.
+    """
+
+    __tablename__ = "policy_versions"
+    __table_args__ = (
+        CheckConstraint("state IN ('proposed', 'approved', 'rejected', 'active', 'superseded')", name="state"),
+        CheckConstraint("(proposer_account IS NULL) = (proposer_person IS NULL)", name="proposer"),
+        UniqueConstraint("digest", "proposer_person"),
+        Index("uq_policy_versions_active", "state", unique=True, postgresql_where=text("state = 'active'")),
+    )
+
+    digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    id: Mapped[UUID] = mapped_column(unique=True)
+    pack: Mapped[str] = mapped_column(String(64))
+    text: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    state: Mapped[str] = mapped_column(String(16))
+    proposer_account: Mapped[UUID | None]
+    proposer_person: Mapped[UUID | None]
+    proposed_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+
+
+class PolicyDecision(Base):
+    """The one decision on a proposed version, by another person than its proposer (invariant 4)."""
+
+    __tablename__ = "policy_decisions"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["digest", "proposer_person"], ["policy_versions.digest", "policy_versions.proposer_person"]
+        ),
+        CheckConstraint("person <> proposer_person", name="another_person"),
+        CheckConstraint("verdict IN ('approve', 'reject')", name="verdict"),
+    )
+
+    digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    proposer_person: Mapped[UUID]
+    person: Mapped[UUID]
+    account: Mapped[UUID]
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[bytes]
     at: Mapped[datetime]
 
 

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Mapping
 
 from dossier_common import worker
+from dossier_common.policy import load_policy
 from dossier_common.settings import load
 from dossier_common.worker import Context, Job
 from dossier_gateway.directory import holdings
 from dossier_gateway.oauth import repository
+from dossier_gateway.policies import service as policies
 from dossier_gateway.settings import Settings
 
 FORGET_EVERY = 300.0
@@ -23,7 +25,15 @@ def jobs(context: Context) -> Mapping[str, Job]:
                 await holdings.end_roles(session, context.clock)
             await asyncio.sleep(FORGET_EVERY)
 
-    return {"relay": context.relay().run, "forget": forget}
+    async def note_policy() -> None:
+        file = context.settings.common.policy
+        policy, said = load_policy(file), file.read_text(encoding="utf-8")
+        while True:
+            async with context.database.transaction() as session:
+                await policies.note_deployed(session, policy, said, context.clock.now())
+            await asyncio.sleep(FORGET_EVERY)
+
+    return {"relay": context.relay().run, "note-policy": note_policy, "forget": forget}
 
 
 if __name__ == "__main__":

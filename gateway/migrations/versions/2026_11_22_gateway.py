@@ -1,5 +1,7 @@
 """The gateway's tables."""
 
+from alembic import op
+
 from dossier_common import migrations
 from dossier_gateway.models import Base
 
@@ -19,3 +21,6 @@ def upgrade() -> None:
         migrations.revoke(table, "DELETE", "gateway")
     migrations.revoke("assignments", "UPDATE", "gateway")
     migrations.revoke("offboardings", "UPDATE, DELETE", "gateway")
+    migrations.revoke("policy_versions", "UPDATE, DELETE", "gateway")
+    op.execute("GRANT UPDATE (state, activated_at) ON policy_versions TO gateway_app")
+    migrations.revoke("policy_decisions", "UPDATE, DELETE", "gateway")
