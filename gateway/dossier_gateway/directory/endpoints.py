@@ -15,6 +15,7 @@ from dossier_gateway.directory import (
     authorisation_endpoints,
     client_endpoints,
     holding_endpoints,
+    partner_endpoints,
     rules,
     schemas,
     unit_endpoints,
@@ -108,6 +109,13 @@ async def list_conflicts(request: Request, _caller: Anyone) -> schemas.Conflicts
 
 
 router = APIRouter()
-for each in (unit_endpoints, account_endpoints, holding_endpoints, client_endpoints, authorisation_endpoints):
+for each in (
+    unit_endpoints,
+    account_endpoints,
+    holding_endpoints,
+    partner_endpoints,
+    client_endpoints,
+    authorisation_endpoints,
+):
     router.include_router(each.router)
 router.include_router(_own)
