@@ -191,7 +191,8 @@ async def traffic(stack: Stack, seed: int) -> AsyncIterator[Traffic]:
     async with httpx.AsyncClient(base_url=stack.base_url, timeout=PATIENCE, trust_env=False, limits=limits) as http:
         client = Client(stack.base_url, http)
         for username in (CLERK, AUDITOR):
-            client.add_person(username, stack.demo["accounts"][username]["password"])
+            account = stack.demo["accounts"][username]
+            client.add_person(username, account["password"], account["second_factor_file"])
         client.add_client(APPLICATION, stack.demo["clients"][APPLICATION]["secret"])
         made = Traffic(stack, client, seed)
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pyotp
 import uvicorn
 from sqlalchemy import text
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,7 @@ from tests.support import authorization
 from tests.support.parts import settings_of
 
 from dossier_common.events import Envelope
+from dossier_common.http1 import Limits, http1
 from dossier_gateway.ceremony import Ceremony
 from dossier_gateway.main import asgi
 from dossier_gateway.proxy.app import Proxy
@@ -26,6 +28,8 @@ from dossier_gateway.settings import Settings
 from dossier_local.cluster import Cluster
 
 PASSWORD = "correct horse battery 9"
+_SECRETS: dict[tuple[str, str], str] = {}
+"""Of second factors, by database and account: all worlds on one database have the same people."""
 ROOT = ("GROUP", "集团", "Group")
 OFFICERS = {"system_administrator": "sysadmin", "security_administrator": "secadmin", "security_auditor": "auditor"}
 
@@ -112,14 +116,17 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, *, lifespan: str = "off") -> AsyncIterator[tuple[uvicorn.Server, int]]:
-    """The application on a socket, as in production."""
+async def listening(
+    app: ASGIApp, *, lifespan: str = "off", http: Any = "httptools"
+) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """The application on a socket; without `http`, by uvicorn's own protocol and not ours."""
     port = free_port()
     config = uvicorn.Config(
         app,
         port=port,
         loop="none",
-        http="httptools",
+        http=http,
+        ws="none",
         lifespan=lifespan,  # type: ignore[arg-type]  # one of the words that uvicorn knows
         log_config=None,
         access_log=False,
@@ -193,8 +200,33 @@ class World:
         return self._tokens[username]
 
     async def browser(self) -> httpx.AsyncClient:
-        """A client with cookies of its own."""
-        return httpx.AsyncClient(transport=self.http._transport, base_url=self.settings.common.issuer)
+        """A client with cookies of its own, and authenticators at hand."""
+        base_url = self.settings.common.issuer
+        return authorization.Browser(self, transport=self.http._transport, base_url=base_url, timeout=30)
+
+    def enrol_device(self, username: str, secret: str) -> None:
+        """The person's authenticator takes the secret of his second factor."""
+        _SECRETS[self.settings.database_url, username] = secret
+
+    async def code(self, username: str) -> str:
+        """A one-time code of this person, by the moved clock.
+
+        Tests sign in more often than twice a minute: what was used may be used again (see tests of the second factor).
+        """
+        async with self.proxy.own.state.database.transaction() as session:
+            again = (
+                "UPDATE second_factors SET step = 0 WHERE account = (SELECT id FROM accounts WHERE username = :name)"
+            )
+            await session.execute(text(again), {"name": username})
+        return self.next_code(username)
+
+    def next_code(self, username: str) -> str:
+        """The code that the person's authenticator shows."""
+        return str(pyotp.TOTP(self.secret_of(username)).at(self.clock.now()))
+
+    def secret_of(self, username: str) -> str:
+        """What the person's authenticator keeps."""
+        return _SECRETS[self.settings.database_url, username]
 
     async def call(self, as_: str, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {await self.token(as_)}", **more.pop("headers", {})}
@@ -243,10 +275,12 @@ def settings_for(cluster: Cluster, folder: Path, upstream_port: int, **more: Any
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, clock: TestClock) -> AsyncIterator[tuple[Proxy, httpx.AsyncClient, int]]:
-    """The whole gateway on a socket, and a client that talks to it under its issuer's name."""
+async def gateway(
+    settings: Settings, clock: TestClock, limits: Limits | None = None
+) -> AsyncIterator[tuple[Proxy, httpx.AsyncClient, int]]:
+    """The whole gateway on a socket, as in production, and a client that talks to it under its issuer's name."""
     proxy = asgi(settings, clock=clock)
-    async with listening(proxy, lifespan="on") as (_, port):
+    async with listening(proxy, lifespan="on", http=http1(limits or settings.limits)) as (_, port):
         transport = _At(port)
         async with httpx.AsyncClient(transport=transport, base_url=settings.common.issuer) as http:
             yield proxy, http, port

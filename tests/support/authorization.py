@@ -1,4 +1,4 @@
-"""The code+PKCE flow step by step, over the gateway's real sign-in page, so that a test can go wrong at any of them."""
+"""The code+PKCE flow in steps, over the gateway's real sign-in pages, so that a test can go wrong at any of them."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
 from html import unescape
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -16,6 +16,10 @@ REDIRECT: Final = "http://127.0.0.1:7/callback"
 """Nobody listens there: the redirect is read, not followed."""
 _HIDDEN: Final = re.compile(r'<input type="hidden" name="form" value="([^"]*)">')
 _ACTION: Final = re.compile(r'<form method="post" action="([^"]*)"')
+_STEP: Final = re.compile(r'<input type="hidden" name="step" value="([^"]*)">')
+_KEY: Final = re.compile(r'<code id="key"[^>]*>([^<]*)</code>')
+MOST_STEPS: Final = 4
+"""Between a password and a session: a code, or an enrolment and its recovery codes; and a new password."""
 
 
 class NotSignedIn(Exception):
@@ -68,18 +72,76 @@ class Flow:
         }
 
 
+class Devices(Protocol):
+    """The authenticators of people."""
+
+    async def code(self, username: str) -> str:
+        """A one-time code that holds now."""
+
+    def enrol_device(self, username: str, secret: str) -> None:
+        """Takes the secret that the page shows."""
+
+
+class Browser(httpx.AsyncClient):
+    """A client whose people have their authenticators at hand."""
+
+    def __init__(self, devices: Devices, **more: Any) -> None:
+        super().__init__(**more)
+        self.devices = devices
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with a form, as a person sees it."""
+
+    answer: httpx.Response
+
+    @property
+    def step(self) -> str | None:
+        """What it asks for; None for anything but a step between password and session."""
+        found = _STEP.search(self.answer.text)
+        return found[1] if found else None
+
+    @property
+    def key(self) -> str:
+        """The secret that it shows. Raises NotSignedIn."""
+        found = _KEY.search(self.answer.text)
+        if found is None:
+            raise NotSignedIn("The page shows no key.")
+        return found[1].replace(" ", "")
+
+    async def submit(self, http: httpx.AsyncClient, **fields: str) -> "Page":
+        """Sends its first form with these fields. Raises NotSignedIn where there is none."""
+        form, action = _HIDDEN.search(self.answer.text), _ACTION.search(self.answer.text)
+        if form is None or action is None:
+            raise NotSignedIn(f"The gateway shows no sign-in page ({self.answer.status_code}).")
+        step = {"step": self.step} if self.step else {}
+        return Page(await http.post(unescape(action[1]), data={"form": form[1], **step, **fields}))
+
+
+async def first_page(http: httpx.AsyncClient, flow: Flow) -> Page:
+    """The answer to the authorization request."""
+    return Page(await http.get("/oauth/authorize", params=flow.request()))
+
+
 async def sign_in(http: httpx.AsyncClient, username: str, password: str, flow: Flow) -> str:
-    """Where the gateway sends the browser after a sign-in on its page. Raises NotSignedIn."""
-    page = await http.get("/oauth/authorize", params=flow.request())
-    if page.is_redirect:
-        return page.headers["location"]
-    form, action = _HIDDEN.search(page.text), _ACTION.search(page.text)
-    if page.status_code != 200 or form is None or action is None:
-        raise NotSignedIn(f"The gateway shows no sign-in page ({page.status_code}).")
-    answer = await http.post(unescape(action[1]), data={"username": username, "password": password, "form": form[1]})
-    if not answer.is_redirect:
-        raise NotSignedIn(f"{username} cannot sign in ({answer.status_code}).")
-    return answer.headers["location"]
+    """Where the gateway sends the browser after a sign-in on its pages. Raises NotSignedIn."""
+    page = await first_page(http, flow)
+    if page.answer.is_redirect:
+        return page.answer.headers["location"]
+    if page.answer.status_code != 200:
+        raise NotSignedIn(f"The gateway shows no sign-in page ({page.answer.status_code}).")
+    page = await page.submit(http, username=username, password=password)
+    for _ in range(MOST_STEPS):
+        if page.answer.status_code != 200 or page.step is None or not isinstance(http, Browser):
+            break
+        if page.step == "enrol":
+            http.devices.enrol_device(username, page.key)
+        coded = {"code": await http.devices.code(username)} if page.step in {"enrol", "code"} else {}
+        page = await page.submit(http, **coded)
+    if not page.answer.is_redirect:
+        raise NotSignedIn(f"{username} cannot sign in ({page.answer.status_code}).")
+    return page.answer.headers["location"]
 
 
 async def tokens(http: httpx.AsyncClient, username: str, password: str, *, scope: str | None = None) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
 
+from dossier_local.second_factor import Device
 from dossier_local.sign_in import TIMEOUT, Token, client_token, person_token
 from dossier_local.state import LauncherError
 
@@ -143,9 +145,10 @@ class Client:
         self.base_url, self._http = base_url, http
         self._callers: dict[str, Caller] = {}
 
-    def add_person(self, username: str, password: str) -> Caller:
-        """Makes a person known, who signs in with his first call."""
-        return self._add(username, lambda: person_token(self.base_url, username, password))
+    def add_person(self, username: str, password: str, second_factor_file: Path | str) -> Caller:
+        """Makes a person known, who signs in with his first call; the file keeps his second factor, if he has one."""
+        device = Device(Path(second_factor_file))
+        return self._add(username, lambda: person_token(self.base_url, username, password, device))
 
     def add_client(self, client_id: str, secret: str) -> Caller:
         """Makes an application known."""
@@ -172,7 +175,7 @@ async def connected(base_url: str, demo: Mapping[str, Any] | None = None) -> Asy
     ) as http:
         client = Client(base_url, http)
         for username, account in (demo or {}).get("accounts", {}).items():
-            client.add_person(username, account["password"])
+            client.add_person(username, account["password"], account["second_factor_file"])
         for client_id, application in (demo or {}).get("clients", {}).items():
             client.add_client(client_id, application["secret"])
         yield client

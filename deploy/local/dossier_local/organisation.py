@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from dossier_local.client import Answer, Caller, Client, connected, until
 from dossier_local.people import ADMINISTRATOR, AUDITOR, GROUP, OFFICERS, PEOPLE, SECURITY, SERVICE, UNITS, Person
+from dossier_local.second_factor import Device
 from dossier_local.stack import Stack
 from dossier_local.state import LauncherError, State, write_private
 
@@ -43,7 +45,7 @@ async def ensure(stack: Stack) -> dict[str, Any]:
     officers = _Officers(stack)
     async with connected(stack.base_url) as client:
         for username, _ in OFFICERS.values():
-            client.add_person(username, password(stack.state, username))
+            client.add_person(username, password(stack.state, username), second_factor(stack.state, username))
         root = await officers.ensure(client)
         admin, security = client.as_(ADMINISTRATOR), client.as_(SECURITY)
         units = await _units(admin, root)
@@ -51,6 +53,7 @@ async def ensure(stack: Stack) -> dict[str, Any]:
         there = {account["username"]: account async for account in admin.every("/v1/accounts")}
         making = _Making(stack.state, client, admin, security, units, titles)
         told = await asyncio.gather(*(making.person(each, there.get(each.username)) for each in PEOPLE))
+        await client.as_(AUDITOR).token()  # whoever needs a second factor enrols it with his first sign-in
         kept = await asyncio.gather(*(making.officer(there[name]) for name, _ in OFFICERS.values()))
         accounts = {account["username"]: account for account in (*told, *kept)}
         return {
@@ -65,6 +68,11 @@ def password(state: State, username: str) -> str:
     """The password of a demo account; random for each state folder, and the same at each start."""
     digest = hmac.digest(state.read_secret("demo-passwords").encode(), username.encode(), "sha256")
     return f"{base64.b32encode(digest[:15]).decode().lower()}-{digest[15] % 10}"
+
+
+def second_factor(state: State, username: str) -> Path:
+    """The file that keeps the second factor of a demo account, where it has one."""
+    return state.secrets / f"second-factor-{username}.json"
 
 
 class _Officers:
@@ -163,7 +171,7 @@ class _Making:
             if not any(each["role"] == role and each["unit"] == wanted["unit"] for each in held):
                 held.append((await self._security.post(f"{account}/roles", wanted)).expecting(201))
         await self._qualify(account)
-        self._client.add_person(person.username, chosen)
+        self._client.add_person(person.username, chosen, second_factor(self._state, person.username))
         return self._described(there, held)
 
     async def officer(self, account: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +193,7 @@ class _Making:
         return {
             "username": account["username"],
             "password": password(self._state, account["username"]),
+            **_second_factor(second_factor(self._state, account["username"])),
             "account": account["id"],
             "person": account["person"],
             "display_name": account["display_name"],
@@ -192,6 +201,12 @@ class _Making:
             "clearance": account["clearance"],
             "roles": roles,
         }
+
+
+def _second_factor(path: Path) -> dict[str, str]:
+    """What `demo.json` says of it: the file, and the secret for an authenticator of one's own."""
+    secret = Device(path).kept.secret
+    return {"second_factor_file": str(path)} | ({"totp_secret": secret} if secret else {})
 
 
 def _covers(qualification: Mapping[str, Any], day: date) -> bool:
