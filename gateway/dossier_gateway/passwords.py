@@ -1,9 +1,12 @@
-"""Passwords of people: Argon2id off the event loop, and the policy's rules (A6.3.2, C2.3.3)."""
+"""Passwords of people: Argon2id off the event loop, the policy's rules (A6.3.2, C2.3.3), and what is guessed first."""
 
 import asyncio
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from importlib import resources
+from string import digits, punctuation, whitespace
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -67,7 +70,24 @@ def faults(rules: PasswordRules, password: str, username: str) -> list[tuple[str
         found.append(("letters_and_digits", "A password has letters and digits."))
     if username.casefold() in password.casefold():
         found.append(("holds_username", "A password does not hold the account's name."))
+    if is_common(password):
+        found.append(("common", "A password is none of those that are guessed first, with or without digits around."))
     return found
+
+
+def is_common(password: str) -> bool:
+    """Whether it is one of the commonest, or one of them with digits and signs before or after it."""
+    lowered = unicodedata.normalize("NFKC", password).casefold().strip()
+    return not {lowered, lowered.strip(_AROUND)}.isdisjoint(_common())
+
+
+_AROUND = digits + punctuation + whitespace
+
+
+@cache
+def _common() -> frozenset[str]:
+    lines = resources.files("dossier_gateway").joinpath("common_passwords.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("# "))
 
 
 def outdated(rules: PasswordRules, changed_at: datetime, now: datetime) -> bool:
