@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
+from dossier_common.http1 import Limits
 from dossier_common.settings import PartSettings
 
 Network = IPv4Network | IPv6Network
@@ -55,6 +56,16 @@ class Settings(PartSettings):
     )
     audit_log_vkey: str | None = Field(default=None, description="vkey of the audit log, for the well-known metadata")
     hashes_at_once: PositiveInt = Field(default=2, description="Argon2id computations side by side, 64 MiB each")
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What a connection may take; less than at the parts, which get what is forwarded and a little more."""
+        return Limits(
+            head_bytes=64 * 1024,
+            head_fields=100,
+            per_address=self.connections_per_address,
+            exempt=self.trusted_proxies,
+        )
 
     @cached_property
     def secure(self) -> bool:

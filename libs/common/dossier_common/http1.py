@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, ClassVar, Final, cast
 
 import httptools
@@ -44,8 +45,8 @@ class Limits:
     """How long a peer may take to notice that nothing more of what it sends is read."""
     per_address: int = 1024
     """Connections of one address."""
-    exempt: frozenset[str] = frozenset()
-    """Addresses without that limit: proxies that speak for many."""
+    exempt: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks without that limit: proxies that speak for many."""
 
 
 class Phase(IntEnum):
@@ -71,13 +72,16 @@ class Door:
 
     def enter(self, connection: "Http1", address: str) -> bool:
         """Whether the address may have one more."""
-        if self._addresses[address] >= self.limits.per_address and address not in self.limits.exempt:
+        if self._addresses[address] >= self.limits.per_address and not self._exempt(address):
             return False
         self._addresses[address] += 1
         self._inside.add(connection)
         if self._timer is None:
             self._watch()
         return True
+
+    def _exempt(self, address: str) -> bool:
+        return bool(address) and any(ip_address(address) in network for network in self.limits.exempt)
 
     def leave(self, connection: "Http1", address: str) -> None:
         """Ends a connection that had entered."""
@@ -403,7 +407,7 @@ def _split(target: bytes) -> tuple[bytes, bytes]:
     """Path and query of a target in origin or absolute form; its authority is not believed (RFC 9112, 3.2)."""
     if not target.startswith(b"/"):
         parsed = httptools.parse_url(target)
-        if parsed.schema not in {b"http", b"https"} or not parsed.host or parsed.userinfo:
+        if (parsed.schema or b"").lower() not in {b"http", b"https"} or not parsed.host or parsed.userinfo:
             raise Malformed
         path, query = parsed.path or b"/", parsed.query or b""
     else:
