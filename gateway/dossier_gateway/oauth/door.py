@@ -14,7 +14,6 @@ from dossier_gateway.console import pages
 from dossier_gateway.oauth import repository
 from dossier_gateway.oauth.server import FORM, Server
 from dossier_gateway.oauth.service import STEP_TERM, SignInDesk
-from dossier_gateway.proxy import headers as hygiene
 
 MAX_FIELDS = 50
 LONGEST = 1000
@@ -39,11 +38,8 @@ class Door:
 
     @property
     def zone(self) -> str:
-        """The zone that the browser is in."""
-        settings = self.request.app.state.settings
-        peer = self.request.client.host if self.request.client else ""
-        address = hygiene.address(peer, self.request.scope["headers"], settings.trusted_proxies)
-        zone: str = settings.zone_of(address)
+        """The zone that the browser is in, as the proxy found it."""
+        zone: str = self.request.state.zone
         return zone
 
     def cookie(self, name: str) -> str:

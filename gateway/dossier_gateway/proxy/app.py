@@ -39,7 +39,16 @@ from dossier_gateway.proxy.routes import Match, RouteTable
 from dossier_gateway.proxy.transactions import Transactions
 from dossier_gateway.settings import Settings
 
-SIGN_INS: Final = frozenset({("POST", "/oauth/authorize"), ("POST", "/v1/enrolments")})
+SIGN_INS: Final = frozenset(
+    ("POST", path)
+    for path in (
+        *("/oauth/authorize", "/console/sign-in", "/console/password", "/console/second-factor", "/enrol"),
+        *("/v1/enrolments", "/v1/me/password"),
+    )
+)
+"""Where somebody may try passwords and codes."""
+BY_CLIENTS: Final = frozenset({"/oauth/token", "/oauth/introspect", "/oauth/revoke"})
+"""Where somebody may try secrets of applications: those that fail are counted as sign-ins are."""
 FOR_SCRIPTS: Final = ("/v1/", "/oauth/token", "/oauth/jwks.json", "/.well-known/", "/openapi.json")
 """What scripts of other origins may call, where the settings name such origins: never a page."""
 RATE_LIMIT: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
@@ -58,6 +67,7 @@ class Proxy:
         self._clients = Limiter(settings.client_calls_per_second, settings.client_calls_at_once)
         self._addresses = Limiter(settings.address_calls_per_second, settings.address_calls_at_once)
         self._sign_ins = Limiter(settings.sign_ins_per_second, settings.sign_ins_at_once)
+        self._failures = Limiter(settings.sign_ins_per_second, settings.sign_ins_at_once)
         self._zones: Kept[str, str] = Kept(10_000)
         self._scripts = _for_scripts(self._http, settings.cors_origins)
         self._callers: Callers
@@ -173,6 +183,9 @@ class Proxy:
                 caller = await self._callers.resolve(token)
         sign_in = (scope["method"], scope["path"]) in SIGN_INS
         self._take(outgoing, address, caller, limiter=self._sign_ins if sign_in else None)
+        by_client = scope["path"] in BY_CLIENTS
+        if by_client:
+            self._ensure_few_failures(outgoing, address)
         if caller is not None and match is not None and not caller.within(self._zone(address)):
             await self._record(caller, match, outgoing, scope["method"], OutsideZone.slug)
             raise OutsideZone
@@ -183,6 +196,16 @@ class Proxy:
         await self.own(own, receive, hygiene.secured(outgoing, self._security, without=b"x-request-id"))
         if outgoing.status == 401:
             self.refusals.count(outgoing.status)
+            if by_client:
+                self._failures.take(address, time.monotonic())
+
+    def _ensure_few_failures(self, outgoing: "_Outgoing", address: str) -> None:
+        """Raises RateLimited for an address from which too many clients did not authenticate."""
+        now = time.monotonic()
+        verdict = self._failures.verdict(self._failures.next(address, now), now)
+        if not verdict.allowed:
+            outgoing.limits(verdict)
+            raise RateLimited(verdict.reset)
 
     def _take(
         self, outgoing: "_Outgoing", address: str, caller: Caller | None = None, *, limiter: Limiter | None = None

@@ -116,7 +116,8 @@ async def end(
         query = query.where(BrowserSession.id == only)
     if keep is not None:
         query = query.where(BrowserSession.id != keep)
-    ended = [Ended(*row) for row in await session.execute(query)]
+    rows = await session.execute(query, execution_options={"synchronize_session": False})
+    ended = [Ended(*row) for row in rows]
     await revoke(session, [each.id for each in ended], until)
     return sorted(ended, key=lambda each: each.id)
 
