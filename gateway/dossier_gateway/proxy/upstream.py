@@ -49,7 +49,7 @@ class Upstream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._busy = self._sent = self._complete = self._touched = self._paused = False
+        self._busy = self._sent = self._complete = self._touched = self._paused = self._lasting = False
         self._broken: Exception | None = None
         self.status = 0
         self.headers: list[Raw] = []
@@ -132,13 +132,12 @@ class Upstream(asyncio.Protocol):
 
     def release(self) -> None:
         """The call is over, however it ended."""
-        parser, transport = self._parser, self._transport
+        transport = self._transport
         good = (
             self._sent
             and self._complete
             and self._broken is None
-            and parser is not None
-            and parser.should_keep_alive()
+            and self._lasting
             and transport is not None
             and not transport.is_closing()
         )
@@ -246,6 +245,7 @@ class Upstream(asyncio.Protocol):
             self.length = 0
         if status >= 200:
             self.status = status
+            self._lasting = self._parser.should_keep_alive()  # the parser forgets it with the end of the message
 
     def on_body(self, body: bytes) -> None:
         """A piece."""
