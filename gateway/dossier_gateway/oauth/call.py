@@ -1,6 +1,6 @@
 """What one run of Authlib's core works on. The core is synchronous and knows no session: a ContextVar carries it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -9,10 +9,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from dossier_common.contracts.gateway import TokensRevoked
+from dossier_common.contracts.gateway import AccessRefused, TokensRevoked
 from dossier_common.events import Event
 from dossier_common.ids import new_id
 from dossier_gateway.oauth import repository
+from dossier_gateway.oauth.errors import OutsideZone
 
 _current: ContextVar["Call"] = ContextVar("oauth_call")
 
@@ -33,6 +34,17 @@ class Call:
     refresh_scope: str | None = None
     refresh_until: datetime | None = None
     events: list[Event] = field(default_factory=list)
+    outside: str | None = None
+    """The client that was refused for where it is."""
+    zone: str | None = None
+    """Where the request comes from; None where that does not matter."""
+
+    def ensure_within(self, client: str, zones: Sequence[str]) -> None:
+        """Raises OutsideZone, which is recorded, when the client has zones and the request is from elsewhere."""
+        if zones and self.zone not in zones:
+            self.outside = client
+            self.events.append(AccessRefused(operation="issue_token", slug="outside-zone"))
+            raise OutsideZone
 
     def revoke_family(self, family: UUID, client: str, account: UUID | None, reason: str) -> None:
         """No token of the family holds any more."""

@@ -55,6 +55,7 @@ class RegisteredClient(ClientMixin):  # type: ignore[misc]  # Authlib has no typ
     keys: tuple[Mapping[str, Any], ...] = ()
     former_secret: bytes | None = None
     last_used_at: datetime | None = None
+    zones: tuple[str, ...] = ()
 
     def get_client_id(self) -> str:
         """Its id."""

@@ -21,6 +21,14 @@ class InvalidClient(InvalidClientError):  # type: ignore[misc]  # Authlib has no
     status_code = 401
 
 
+class OutsideZone(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """The client may not be used from this network zone (D.4.6)."""
+
+    error = "unauthorized_client"
+    description = "outside-zone: this client is of no use from this network zone."
+    status_code = 403
+
+
 class RequestNotSupported(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
     """A request object (OpenID Connect Core, 6.1)."""
 

@@ -29,7 +29,7 @@ async def read(request: Request) -> Asked:
     except ValueError as error:
         raise InvalidRequestError("The form cannot be read.") from error
     headers = {"Authorization": authorization[0]} if authorization else {}
-    return Asked(request.method, request.scope["path"], parameters, headers)
+    return Asked(request.method, request.scope["path"], parameters, headers, request.scope["state"].get("zone"))
 
 
 def refusal(error: OAuth2Error) -> Response:

@@ -67,6 +67,7 @@ def client(session: Session, client_id: str, now: datetime) -> RegisteredClient 
         tuple(row.jwks["keys"]) if row.jwks else (),
         row.former_secret if row.former_until is not None and row.former_until > now else None,
         row.last_used_at,
+        tuple(row.zones),
     )
 
 

@@ -64,6 +64,7 @@ class Asked:
     path: str
     parameters: Sequence[tuple[str, str]]
     headers: Mapping[str, str] = field(default_factory=dict)
+    zone: str | None = None
 
 
 class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib has no types
@@ -160,6 +161,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         self, session: Session, asked: Asked, now: datetime, answer: Callable[[Asked], Answer]
     ) -> tuple[Answer, Call]:
         call = self.call(session, now)
+        call.zone = asked.zone
         with working_on(call):
             try:
                 check(asked)
@@ -232,9 +234,11 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         """The answer of the token endpoint, with a token of at most what its holder may.
 
         Raises InvalidScopeError when its scopes may not be held together, or with what its person holds by whichever
-        account (invariant 4).
+        account (invariant 4). Raises OutsideZone for a client that is not where it may be.
         """
         call = current()
+        if isinstance(client, RegisteredClient):
+            call.ensure_within(client.id, client.zones)
         wanted = frozenset((scope or "").split())
         granted = sorted(self.granted(client, user, wanted))
         elsewhere = repository.roles_of_person(call.session, user.person, call.now) if user else []

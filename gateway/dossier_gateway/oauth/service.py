@@ -19,6 +19,7 @@ from dossier_common import outbox
 from dossier_common.backlog import Backlog
 from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import (
+    AccessRefused,
     AccountEnrolled,
     PasswordChanged,
     RecoveryCodeUsed,
@@ -391,14 +392,16 @@ async def issue_token(
     for event in call.events:
         if isinstance(event, TokenIssued) and event.client_id not in PARTS:
             backlog.ensure(WRITES)
-        await outbox.add(session, event, by=_holder(event), at=now)
+        await outbox.add(session, event, by=_holder(event, call.outside), at=now)
     if call.browser is not None and answer.status == HTTPStatus.OK:
         await session.run_sync(repository.touch, call.browser, now, server.idle)
     return answer.status, answer.body, answer.headers
 
 
-def _holder(event: Event) -> Subject | None:
+def _holder(event: Event, outside: str | None) -> Subject | None:
     """Who acted: the person or the application that got a token; nobody known, where a token came a second time."""
+    if isinstance(event, AccessRefused) and outside is not None:
+        return Subject(client=outside, scopes=frozenset())
     if not isinstance(event, TokenIssued):
         return None
     return Subject(client=event.client_id, scopes=frozenset(), account=event.account, person=event.person)
