@@ -17,7 +17,7 @@ from uuid import UUID
 
 from cachetools import LRUCache
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedHeaderError
 from joserfc.jwk import KeySet, OKPKey
 from joserfc.jws import JWSRegistry
 
@@ -42,6 +42,12 @@ class Algorithms(JWSRegistry):
     algorithms = {name: JWSRegistry.algorithms[name] for name in (ALGORITHM, "ES256", "PS256")} | {
         IDENTITY_ALGORITHM: JWSRegistry.algorithms[ALGORITHM]
     }
+
+    def check_header(self, header: dict[str, Any]) -> None:
+        """Raises JoseError also for any `crit`: there is no extension that we would understand (RFC 7515, 4.1.11)."""
+        if "crit" in header:
+            raise UnsupportedHeaderError("No extension is critical here.")
+        super().check_header(header)
 
 
 _OWN: Final = {name: Algorithms(algorithms=[name]) for name in (ALGORITHM, IDENTITY_ALGORITHM)}

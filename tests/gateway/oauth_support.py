@@ -110,6 +110,10 @@ class App:
         """What it gets for a person, by the sign-in page."""
         flow = flow or self.fresh()
         location = await sign_in(browser or await self.world.browser(), username, PASSWORD, flow)
+        return await self.redeem(location, flow)
+
+    async def redeem(self, location: str, flow: Flow) -> dict[str, Any]:
+        """What it gets for the code in this address."""
         answer = await self.exchange(flow.code(location, self.world.settings.common.issuer), flow)
         assert answer.status_code == 200, answer.text
         issued: dict[str, Any] = answer.json()
@@ -133,6 +137,14 @@ async def registered(world: World, registration: Mapping[str, Any] = PERSON, **m
     assert answer.status_code == 201, answer.text
     made = answer.json()
     return App(world, made["id"], made["secret"], private, algorithm)
+
+
+async def agree(browser: httpx.AsyncClient, flow: Flow) -> str:
+    """Where the gateway sends a browser that is signed in, after its person agreed."""
+    page = await browser.get("/oauth/authorize", params=flow.request())
+    form = page.text.split('name="form" value="')[1].split('"')[0]
+    agreed = await browser.post("/oauth/authorize", params=flow.request(), data={"form": form, "agree": "yes"})
+    return agreed.headers["location"]
 
 
 def query(location: str) -> dict[str, str]:

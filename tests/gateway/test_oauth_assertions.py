@@ -49,6 +49,14 @@ async def test_the_token_endpoint_is_as_good_an_audience_as_the_issuer(app: App)
         assert "access_token" in await ask(app, app.assertion(aud=audience))
 
 
+async def test_an_assertion_may_be_meant_for_the_endpoint_that_it_comes_to_and_for_no_other(app: App) -> None:
+    issuer, own = app.world.settings.common.issuer, await app.own_token()
+    form = {"token": own["access_token"], "client_assertion_type": ASSERTION}
+    for meant, status in (("introspect", 200), ("revoke", 401)):
+        asked = form | {"client_assertion": app.assertion(aud=f"{issuer}/oauth/{meant}")}
+        assert (await app.world.http.post("/oauth/introspect", data=asked)).status_code == status
+
+
 async def test_with_one_key_an_assertion_needs_no_kid_and_with_two_it_does(world: World, app: App) -> None:
     assert "access_token" in await ask(app, app.assertion(header={"kid": None}))
     mine, other = key("EdDSA"), key("ES256")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text
-from tests.gateway.oauth_support import PERSON, REDIRECT, App, active, query, registered
+from tests.gateway.oauth_support import PERSON, REDIRECT, App, active, agree, query, registered
 from tests.gateway.world import PASSWORD, World
 from tests.support.authorization import Flow, challenge, sign_in
 from tests.support.waiting import eventually
@@ -265,9 +265,9 @@ class Prey:
             "/oauth/token", data={name: value for name, value in form.items() if value is not None}
         )
 
-    async def refresh(self, by: App, **changes: str) -> httpx.Response:
+    async def refresh(self, by: App, **changes: str | None) -> httpx.Response:
         form = {"grant_type": "refresh_token", "refresh_token": self.issued["refresh_token"]} | changes
-        return await by.post("/oauth/token", **form)
+        return await by.post("/oauth/token", **{name: value for name, value in form.items() if value is not None})
 
     async def by_address(self, **parameters: str) -> httpx.Response:
         """Secrets in the address, where logs keep them (RFC 6749, 2.3.1)."""
@@ -289,12 +289,17 @@ class Prey:
         )
 
 
+@pytest.fixture(scope="module")
+async def other(world: World) -> App:
+    return await registered(world)
+
+
 @pytest.fixture
-async def prey(world: World, app: App, clerk: str) -> Prey:
+async def prey(world: World, app: App, other: App, browser: httpx.AsyncClient) -> Prey:
+    issued = await app.redeem(await agree(browser, flow := app.fresh()), flow)
     flow = app.fresh()
-    location = await sign_in(await world.browser(), clerk, PASSWORD, flow)
-    code = flow.code(location, world.settings.common.issuer)
-    return Prey(app, flow, code, await registered(world), await app.tokens(clerk))
+    code = flow.code(await agree(browser, flow), world.settings.common.issuer)
+    return Prey(app, flow, code, other, issued)
 
 
 OTHER = challenge("x" * 43)
@@ -371,7 +376,8 @@ ATTACKS: dict[str, tuple[Attack, int, str]] = {
         400,
         "invalid_grant",
     ),
-    "4.14 no refresh token": (lambda p: p.refresh(p.app, refresh_token=""), 400, "invalid_request"),
+    "4.14 no refresh token": (lambda p: p.refresh(p.app, refresh_token=None), 400, "invalid_request"),
+    "4.14 an empty refresh token": (lambda p: p.refresh(p.app, refresh_token=""), 400, "invalid_grant"),
 }
 
 

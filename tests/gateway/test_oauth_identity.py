@@ -176,7 +176,7 @@ async def test_both_documents_say_the_same(world: World, openid: dict[str, Any])
 
 async def test_every_address_that_is_named_is_there(world: World, openid: dict[str, Any]) -> None:
     named = [each for name, each in openid.items() if name.endswith(("_endpoint", "_uri", "_documentation"))]
-    assert len(named) == 8
+    assert len(named) == 7
     for address in named:
         assert address.startswith(f"{openid['issuer']}/")
         answers = {(await world.http.request(method, address)).status_code for method in ("GET", "POST")}

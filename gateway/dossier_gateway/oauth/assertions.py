@@ -6,6 +6,7 @@ followed. The algorithm is the key's, whatever the header would like.
 
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
+from urllib.parse import urlsplit
 
 import orjson
 from authlib.oauth2.rfc6749 import OAuth2Error, OAuth2Request
@@ -26,6 +27,7 @@ ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {
     "RSA": ("PS256",),
 }
 """What a key of each `kty` signs with; the names of one key are names of the same algorithm."""
+TOKEN: Final = "/oauth/token"  # noqa: S105  # an address
 LONGEST: Final = 300
 LEEWAY: Final = 5
 LONGEST_JTI: Final = 200
@@ -33,10 +35,13 @@ _TYPES: Final = frozenset({None, "JWT", "jwt", "client-authentication+jwt"})
 
 
 class ClientAssertion:
-    """Authenticates by an assertion of at most five minutes, which counts once; as Authlib calls it."""
+    """Authenticates by an assertion of at most five minutes, which counts once; as Authlib calls it.
+
+    It is meant for the issuer, for the token endpoint, or for the endpoint at which it is presented: libraries differ.
+    """
 
     def __init__(self, issuer: str) -> None:
-        self._audiences = frozenset({issuer, f"{issuer}/oauth/token"})
+        self._issuer = issuer
 
     def __call__(self, query_client: Any, request: OAuth2Request) -> Any:
         """The client that signed the assertion in the request; None without one. Raises InvalidClient."""
@@ -45,13 +50,14 @@ class ClientAssertion:
         if not assertion or form.get("client_assertion_type") != TYPE:
             return None
         try:
-            return self._client(query_client, form.get("client_id"), assertion)
+            audiences = {self._issuer, *(f"{self._issuer}{path}" for path in (TOKEN, urlsplit(request.uri).path))}
+            return self._client(query_client, form.get("client_id"), assertion, audiences)
         except OAuth2Error:
             raise
         except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidClient("The assertion cannot be verified.") from error
 
-    def _client(self, query_client: Any, named: str | None, assertion: str) -> Any:
+    def _client(self, query_client: Any, named: str | None, assertion: str, audiences: set[str]) -> Any:
         unverified = jws.extract_compact(assertion.encode())
         header = unverified.headers()
         if header.get("typ") not in _TYPES:
@@ -62,15 +68,15 @@ class ClientAssertion:
             raise InvalidClient("This client does not authenticate by assertion.")
         key = _key(client.keys, header.get("kid"), str(header["alg"]))
         claims = jwt.decode(assertion, key, registry=Algorithms(algorithms=[header["alg"]])).claims
-        self._ensure(claims, name)
+        self._ensure(claims, name, audiences)
         return client
 
-    def _ensure(self, claims: Mapping[str, Any], name: str) -> None:
+    def _ensure(self, claims: Mapping[str, Any], name: str, audiences: set[str]) -> None:
         call = current()
         now = call.now.timestamp()
         audience, ends, jti = claims.get("aud"), claims.get("exp"), claims.get("jti")
-        audiences = set(audience) if isinstance(audience, list) else {audience}
-        if claims.get("iss") != name or not audiences or not audiences <= self._audiences:
+        meant = set(audience) if isinstance(audience, list) else {audience}
+        if claims.get("iss") != name or not meant or not meant <= audiences:
             raise InvalidClient("The assertion is not by this client, or not for this server.")
         if not _is_time(ends) or not now - LEEWAY < ends <= now + LONGEST:
             raise InvalidClient("An assertion lasts at most five minutes.")
