@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
-from dossier_common.contracts.gateway import TokensRevoked
+from dossier_common.contracts.gateway import SessionEnded, TokensRevoked
 from dossier_common.identity import Subject
-from dossier_gateway.models import AuthorizationCode, BrowserSession, EnrolmentCode, RefreshToken, Revocation
+from dossier_gateway.models import Account, AuthorizationCode, BrowserSession, EnrolmentCode, RefreshToken, Revocation
 from dossier_gateway.settings import Settings
 
 
@@ -34,15 +34,11 @@ class Terms:
 async def end_access(
     session: AsyncSession, accounts: Collection[UUID], reason: str, *, by: Subject | None, now: datetime, terms: Terms
 ) -> None:
-    """No session, code or token of these accounts holds any more; one event for each family of tokens.
+    """No session, code or token of these accounts holds any more; an event for each session and family of tokens.
 
     Whoever disables an account, or moves its person, calls it in the same transaction.
     """
-    await session.execute(
-        update(BrowserSession)
-        .where(BrowserSession.account.in_(accounts), BrowserSession.ended_at.is_(None))
-        .values(ended_at=now)
-    )
+    await _end_sessions(session, accounts, reason, by=by, now=now)
     await session.execute(
         update(EnrolmentCode)
         .where(EnrolmentCode.account.in_(accounts), EnrolmentCode.used_at.is_(None))
@@ -57,6 +53,21 @@ async def end_access(
         now=now,
         terms=terms,
     )
+
+
+async def _end_sessions(
+    session: AsyncSession, accounts: Collection[UUID], reason: str, *, by: Subject | None, now: datetime
+) -> None:
+    live = update(BrowserSession).where(
+        BrowserSession.account.in_(accounts),
+        BrowserSession.account == Account.id,
+        BrowserSession.ended_at.is_(None),
+        BrowserSession.expires_at > now,
+    )
+    ended = live.values(ended_at=now).returning(BrowserSession.id, BrowserSession.account, Account.person)
+    rows = (await session.execute(ended, execution_options={"synchronize_session": False})).all()
+    events = [SessionEnded(session=row[0], account=row[1], person=row[2], reason=reason) for row in rows]
+    await outbox.add_all(session, events, by=by, at=now)
 
 
 async def end_client_access(

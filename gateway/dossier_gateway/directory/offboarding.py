@@ -6,12 +6,12 @@ hands his custody over to the successor.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
+from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import (
     AccountChanged,
     AccountDisabled,
@@ -22,16 +22,18 @@ from dossier_common.contracts.gateway import (
 from dossier_common.events import Event
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
-from dossier_common.policy import Policy
+from dossier_common.policy import Operation, Policy
 from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import access, rules
 from dossier_gateway.directory import offboarding_repository as repository
 from dossier_gateway.directory import repository as directory
 from dossier_gateway.directory.access import Terms
+from dossier_gateway.directory.accounts import ensure_offices_kept
+from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.offboarding_repository import Held, OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import REASONS, Kind, Reason
 from dossier_gateway.directory.repository import AssignmentRow
-from dossier_gateway.errors import LastOfficer, UnknownReference
+from dossier_gateway.errors import UnknownReference
 
 WHY = "offboarding"
 """What the events of the single changes say as their reason."""
@@ -48,15 +50,25 @@ class Wish:
 
 
 async def offboard(
-    session: AsyncSession, policy: Policy, account: UUID, wish: Wish, *, by: Subject, now: datetime, terms: Terms
+    session: AsyncSession,
+    policy: Policy,
+    account: UUID,
+    wish: Wish,
+    *,
+    by: Subject,
+    clock: Clock,
+    terms: Terms,
+    authorisation: UUID | None,
 ) -> OffboardingRow:
     """The person of this account has left, or works in another unit, with all of his accounts.
 
     Leaving disables the accounts; a transfer moves them. Both end the roles outside the new unit, set the clearance to
     the lowest level and end every session, code and token, so that whoever comes back or goes on begins anew.
 
-    Raises NotFound, SelfManagement, UnknownReference, LastOfficer; Conflict when he left or moved there before.
+    Raises NotFound, SelfManagement, UnknownReference, LastOfficer, AuthorisationRequired; Conflict when he left or
+    moved there before.
     """
+    now = clock.now()
     held = await repository.locked(session, account, wish.successor)
     person = next((each.person for each in held if each.id == account), None)
     if person is None:
@@ -69,7 +81,16 @@ async def offboard(
     await _check(session, wish, person, live)
     roles = await repository.assignments_of(session, person)
     ended = [each for each in roles if each.unit != wish.unit]
-    await _ensure_officers(session, policy, person, ended)
+    await ensure_offices_kept(session, policy, person, [each.role for each in ended])
+    await authorised(
+        session,
+        policy,
+        Operation.ACCOUNTS_OFFBOARD,
+        object_=account,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
+    )
     units = {each.unit for each in (*(live or own), *roles)} - {wish.unit}
     row = OffboardingRow(
         id=new_id(),
@@ -132,14 +153,6 @@ async def _check(session: AsyncSession, wish: Wish, person: UUID, live: Sequence
         raise Conflict("All accounts of the person are disabled.")
     if all(each.unit == wish.unit for each in live):
         raise Conflict("The person works in this unit.")
-
-
-async def _ensure_officers(session: AsyncSession, policy: Policy, person: UUID, ended: Sequence[AssignmentRow]) -> None:
-    """Each of the three offices keeps a holder: without one, nobody could ever appoint another (A1.5)."""
-    offices = {role.id for role in policy.roles if role.officer} & {each.role for each in ended}
-    vacant = offices - await repository.held_by_others(session, offices, person)
-    if vacant:
-        raise LastOfficer(sorted(vacant))
 
 
 def _single_changes(

@@ -18,6 +18,7 @@ from dossier_gateway.directory.offboarding import Wish
 from dossier_gateway.directory.offboarding_repository import OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import Kind
 from dossier_gateway.directory.paging import after_id
+from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.directory.repository import Reading
 
 router = make_router(tags=["directory"])
@@ -31,6 +32,7 @@ async def offboard_person(
     response: Response,
     session: Write,
     caller: AccountManager,
+    authorisation: ByAuthorisation = None,
 ) -> offboarding_schemas.Offboarding:
     """The person leaves, or moves to another unit: one act over all of his accounts (A4.38, A2.6).
 
@@ -44,8 +46,9 @@ async def offboard_person(
         account_id,
         wish,
         by=caller,
-        now=state.clock.now(),
+        clock=state.clock,
         terms=Terms.of(state.settings),
+        authorisation=authorisation,
     )
     response.headers["Location"] = f"/v1/accounts/{account_id}/offboarding"
     return _shown(row)
