@@ -10,7 +10,6 @@ Forbidden
 ├── GrantExhausted        all uses are used
 ├── PurposeNotCovered     neither consent, contract nor law covers the purpose (B5.2)
 ├── NotTheSuccessor       only the successor signs for what he is given
-├── OutsideZone           not from this network zone
 └── OutsideHours          not at this hour
 Invalid
 ├── IncompleteRecord      required fields are missing (A8.4)
@@ -89,13 +88,6 @@ class NotTheSuccessor(Forbidden):
 
     slug = "not-the-successor"
     words = Words("仅接任人可以签收", "Only the successor signs for the list")
-
-
-class OutsideZone(Forbidden):
-    """Use inside the named network zones only (D.4.6)."""
-
-    slug = "outside-zone"
-    words = Words("不在允许的网络区域", "Not from this network zone")
 
 
 class OutsideHours(Forbidden):

@@ -3,7 +3,7 @@
 from typing import Final
 
 from dossier_common.policy import Action, Policy
-from dossier_common.problems import Forbidden, Hidden, InsufficientScope, Problem
+from dossier_common.problems import Forbidden, Hidden, InsufficientScope, OutsideZone, Problem
 from dossier_records import errors
 from dossier_records.rules import SCOPES, Check, Decision, Reason, RecordFacts, approvals_needed
 
@@ -14,7 +14,7 @@ _PROBLEMS: Final[dict[Reason, type[Forbidden]]] = {
     Reason.NO_NEED_TO_KNOW: errors.NoNeedToKnow,
     Reason.GRANT_EXHAUSTED: errors.GrantExhausted,
     Reason.PURPOSE_NOT_COVERED: errors.PurposeNotCovered,
-    Reason.OUTSIDE_ZONE: errors.OutsideZone,
+    Reason.OUTSIDE_ZONE: OutsideZone,
     Reason.OUTSIDE_HOURS: errors.OutsideHours,
 }
 
