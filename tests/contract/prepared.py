@@ -36,6 +36,10 @@ class Prepared:
         self._taken[pool] += 1
         return things[(self._first + self._taken[pool] - 1) % len(things)]
 
+    def at(self, pool: str, place: int) -> Any:
+        """One of a pool, the same each time."""
+        return self._pools[pool][place]
+
     def name(self, of: str) -> str:
         """A name that nothing has yet."""
         self._named[of] += 1
@@ -115,6 +119,44 @@ def _events(there: Prepared) -> Good:
     return Good(query={"record": there.next("records"), "from": "2026-01-01T00:00:00Z", "order": "oldest"})
 
 
+def _leaving(body: Any = None) -> Callable[[Prepared], Good]:
+    return _by_id("account_id", "leaving_accounts", body)
+
+
+def _offboarding(there: Prepared) -> Good:
+    successor = there.next("successors")
+    body = {"kind": "leaving", "reason": "resignation", "successor": successor}
+    return Good(path={"account_id": there.next("leaving_accounts")}, body=body)
+
+
+def _withdrawal(there: Prepared) -> Good:
+    kept = there.next("qualifications")
+    path = {"account_id": kept["account"], "qualification_id": kept["id"]}
+    return Good(path=path, body={"reason": "mistake"})
+
+
+def _session(there: Prepared) -> Good:
+    session = there.next("sessions")
+    return Good(path={"account_id": session["account"], "session_id": session["id"]})
+
+
+def _own_session(there: Prepared) -> Good:
+    return Good(path={"session_id": there.next("sessions")["id"]})
+
+
+def _changed(parameter: str, pool: str, body: Any) -> Callable[[Prepared], Good]:
+    return lambda there: Good(path={parameter: there.next(pool)}, headers={"If-Match": "*"}, body=body)
+
+
+def _item(there: Prepared) -> Good:
+    path = {"handover_id": there.next("handovers"), "record_id": there.next("handed_over")}
+    return Good(path=path, body={"custodian": there.next("places")["custodian"]})
+
+
+def _emergency(there: Prepared) -> Good:
+    return Good(body={"record": there.next("records"), "purpose": PURPOSE, "reason": "客户来电报失"})
+
+
 def _revocation(there: Prepared) -> Good:
     return Good(path={"grant_id": there.next("revoking_grants")["id"]}, body={"reason": "不再需要"})
 
@@ -125,7 +167,7 @@ GOOD: Final[Mapping[str, Callable[[Prepared], Good]]] = {
     "create_account": _account,
     "show_account": _by_id("account_id", "accounts"),
     "issue_enrolment": _by_id("account_id", "accounts"),
-    "change_clearance": _by_id("account_id", "accounts", {"clearance": "internal"}),
+    "change_clearance": _changed("account_id", "accounts", {"clearance": "internal"}),
     "assign_role": _assigned,
     "list_assignments": _by_id("account_id", "accounts"),
     "revoke_role": _role,
@@ -178,5 +220,39 @@ GOOD: Final[Mapping[str, Callable[[Prepared], Good]]] = {
     "show_tile": lambda _: Good(path={"level": "0", "number": "000"}),
     "show_entries": lambda _: Good(path={"number": "000"}),
     "open_bodies": lambda _: Good(path={"number": "000"}),
+    "show_checkpoint_of": lambda _: Good(path={"generation": "2"}),
+    "show_tile_of": lambda _: Good(path={"generation": "2", "level": "0", "number": "000"}),
+    "show_entries_of": lambda _: Good(path={"generation": "2", "number": "000"}),
+    "open_bodies_of": lambda _: Good(path={"generation": "2", "number": "000"}),
+    "change_account": _changed("account_id", "accounts", {"display_name": "新名"}),
+    "disable_account": _leaving({"reason": "suspicion"}),
+    "enable_account": _leaving(),
+    "offboard_person": _offboarding,
+    "show_offboarding": _by_id("account_id", "left_accounts"),
+    "expire_password": _leaving(),
+    "reset_second_factor": _leaving(),
+    "list_sessions": _leaving(),
+    "end_sessions": _leaving(),
+    "end_session": _session,
+    "end_own_session": _own_session,
+    "withdraw_qualification": _withdrawal,
+    "change_own_password": lambda _: Good(body={"password": "wrong-horse-7", "new_password": "correct-horse-8"}),
+    "change_unit": _changed("unit_id", "own_units", {"title": {"zh": "项目二组", "en": "Project two"}}),
+    "change_client": _changed("client_id", "own_clients", {"title": "应用二"}),
+    "disable_client": _by_id("client_id", "own_clients", {"reason": "suspicion"}),
+    "enable_client": _by_id("client_id", "own_clients"),
+    "issue_client_secret": _by_id("client_id", "own_clients", {"overlap": "PT1H"}),
+    "end_former_client_secret": _by_id("client_id", "own_clients"),
+    "request_authorisation": lambda _: Good(body={"operation": "accounts.create", "reason": "新员工入职"}),
+    "show_policy": _by_id("digest", "policies"),
+    "decide_policy": _by_id("digest", "policies", {"verdict": "approve", "comment": "同意"}),
+    "propose_policy": lambda _: Good(body={"text": "pack: contract"}),
+    "show_handover": _by_id("handover_id", "handovers"),
+    "list_handover_items": _by_id("handover_id", "handovers"),
+    "receipt_handover": _by_id("handover_id", "handovers", {"digest": "0" * 64}),
+    "assign_custodian": _item,
+    "use_emergency_access": _emergency,
+    "show_emergency_access": _by_id("emergency_id", "emergencies"),
+    "review_emergency_access": _by_id("emergency_id", "emergencies", {"verdict": "justified", "comment": "属实"}),
 }
 """operationId → good values. What is not here needs none."""

@@ -10,13 +10,18 @@ from typing import Any
 from dossier_local.client import Caller, Client, until
 from dossier_local.customer_files import as_csv, sheet
 from dossier_local.customers import PERSON, Row, rows
+from dossier_local.organisation import enrol
 from dossier_local.people import ADMINISTRATOR, AUDITOR, SECURITY, SERVICE
+from dossier_local.sign_in import person_token
 
 CLERK, OTHER_CLERK, OFFICER = "zhang.li", "wang.qiang", "ma.lin"
 EMPLOYEE, HEAD, MANAGER, SUPERVISOR = "li.na", "zhao.jun", "liu.yang", "chen.jing"
 COMPLIANCE, WITNESS = "xu.dan", "gao.feng"
 PURPOSE = "complaint_handling"
 FIELDS = ("name", "sex", "birth_date", "identifier_type", "identifier", "phone", "address", "email")
+OPEN_NOWHERE = ("identifier", "phone", "address", "email")
+"""Fields whose values nobody sees open without a grant, but the custodian."""
+PASSWORD = "correct-horse-7-battery"
 SHEET_SEED, ROW_SEED = 71, 72
 SHORT_SHEET = 12
 """Seeds and length of the spreadsheet; they differ, so that no customer comes twice."""
@@ -35,7 +40,7 @@ class Seed:
     async def make(self) -> Pools:
         """All of it; the pools are lists of ids and of bodies, by name."""
         await asyncio.gather(self._organisation(), self._records())
-        await asyncio.gather(self._requests(), self._copies(), self._holds(), self._disposals())
+        await asyncio.gather(self._requests(), self._copies(), self._holds(), self._disposals(), self._edge())
         await self._events()
         return self.pools
 
@@ -78,6 +83,10 @@ class Seed:
         customers = [next(self._customers) for _ in range(8)]
         self.pools["phones"] = [each["phone"] for each in customers]
         self.pools["records"] = [await self._registered(place, each) for each in customers]
+        vital = next(self._customers)
+        self.pools["vital"] = [await self._registered(place, vital, importance="vital")]
+        self.pools["vital_phones"] = [vital["phone"]]
+        self.pools["plaintext"] = [each[name] for each in (*customers, vital) for name in OPEN_NOWHERE if each[name]]
         ended = [next(self._customers) | {"relationship_ended_on": "2015-06-30"} for _ in range(20)]
         self.pools["ended"] = [await self._registered(place, each) for each in ended]
 
@@ -92,9 +101,75 @@ class Seed:
             "fields": {name: customer[name] for name in FIELDS if customer[name]},
         } | ({"relationship_ended_on": ended} if ended else {})
 
-    async def _registered(self, place: Mapping[str, str], customer: Row) -> str:
-        made: str = (await self._post(CLERK, "/v1/records", self._record(place, customer)))["id"]
+    async def _registered(self, place: Mapping[str, str], customer: Row, **changes: str) -> str:
+        made: str = (await self._post(CLERK, "/v1/records", self._record(place, customer) | changes))["id"]
         return made
+
+    async def _edge(self) -> None:
+        """What the gateway keeps beside accounts: who leaves, sessions, applications, units, policies."""
+        leaving = [await self._account(100 + number) for number in range(10)]
+        self.pools["leaving_accounts"] = [each["id"] for each in leaving[2:]]
+        self.pools["successors"] = [self._demo["accounts"][OTHER_CLERK]["account"]]
+        self.pools["qualifications"] = [await self._qualification(each) for each in self.pools["accounts"][:4]]
+        self.pools["sessions"] = await self._sessions(leaving[0])
+        self.pools["own_clients"] = [await self._application(number) for number in range(4)]
+        self.pools["own_units"] = [await self._unit(number) for number in range(3)]
+        policies = (await self._as(SECURITY).get("/v1/policies")).expecting(200)["items"]
+        self.pools["policies"] = [each["digest"] for each in policies]
+        self.pools["emergencies"] = [await self._emergency(record) for record in self.pools["records"][:2]]
+        await self._handover(leaving[1])
+
+    async def _qualification(self, account: str) -> dict[str, str]:
+        new = {"qualification": "training_passed", "evidence": "contract", "valid_from": "2026-11-02"}
+        made = await self._post(ADMINISTRATOR, f"/v1/accounts/{account}/qualifications", new)
+        return {"account": account, "id": made["id"]}
+
+    async def _sessions(self, account: Mapping[str, str]) -> list[dict[str, str]]:
+        """Sessions of one person, whose browser forgets them."""
+        await enrol(self._client, account["enrolment_code"], PASSWORD)
+        for _ in range(4):
+            await person_token(self._client.base_url, account["username"], PASSWORD)
+        path = f"/v1/accounts/{account['id']}/sessions"
+        found = (await self._as(ADMINISTRATOR).get(path)).expecting(200)["items"]
+        return [{"account": account["id"], "id": each["id"]} for each in found]
+
+    async def _application(self, number: int) -> str:
+        name = f"contract-app-{number}"
+        new = {"id": name, "title": name, "grant_types": ["client_credentials"], "scopes": ["records:catalogue"]}
+        made = await self._post(ADMINISTRATOR, "/v1/clients", new)
+        await self._post(ADMINISTRATOR, f"/v1/clients/{name}/secrets", {"overlap": "PT1H"})
+        return str(made["id"])
+
+    async def _unit(self, number: int) -> str:
+        title = {"zh": "项目组", "en": "Project"}
+        new = {"code": f"contract-{number}", "title": title, "kind": "project", "parent": self._demo["units"][SERVICE]}
+        return str((await self._post(ADMINISTRATOR, "/v1/units", new))["id"])
+
+    async def _emergency(self, record: str) -> str:
+        new = {"record": record, "purpose": PURPOSE, "reason": "客户来电报失"}
+        return str((await self._post(MANAGER, "/v1/emergency-access", new))["id"])
+
+    async def _handover(self, account: Mapping[str, str]) -> None:
+        """Somebody leaves who was custodian of a record; his successor is the clerk."""
+        place = self.pools["places"][0] | {"custodian": account["person"]}
+
+        async def register() -> str | None:
+            answer = await self._as(CLERK).post("/v1/records", body)
+            return None if answer.status == 422 else str(answer.expecting(201)["id"])
+
+        body = self._record(place, next(self._customers))
+        record = await until(register, "records knows of who will leave")
+        successor = self._demo["accounts"][CLERK]["account"]
+        gone = {"kind": "leaving", "reason": "resignation", "successor": successor}
+        await self._post(ADMINISTRATOR, f"/v1/accounts/{account['id']}/offboarding", gone)
+
+        async def look() -> str | None:
+            found = (await self._as(CLERK).get("/v1/custody-handovers")).expecting(200)["items"]
+            return found[0]["id"] if found else None
+
+        self.pools["left_accounts"] = [account["id"]]
+        self.pools["handovers"] = [await until(look, "custody is handed over")]
+        self.pools["handed_over"] = [record]
 
     def _wish(self, action: str, number: int) -> dict[str, Any]:
         records = self.pools["records"]
