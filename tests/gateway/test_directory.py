@@ -1,6 +1,5 @@
 """Units, accounts, roles, qualifications; the duties that nobody holds together (invariant 4)."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -102,45 +101,6 @@ async def test_an_account_is_made_by_one_officer_and_gets_its_role_from_another(
     event = (await world.events("gateway.v1.role.assigned"))[-1]
     assert event.data["account"] == account["id"]
     assert event.person == world.made.officers[1].person
-
-
-@pytest.mark.invariant(4)
-@pytest.mark.clause("A4.34")
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("system_administrator", "records_clerk"),
-        ("system_administrator", "security_administrator"),
-        ("security_auditor", "records_clerk"),
-        ("security_auditor", "system_administrator"),
-        ("security_administrator", "collector"),
-        ("compliance_officer", "system_administrator"),
-    ],
-)
-async def test_conflicting_duties_are_refused_also_over_two_accounts_of_one_person(
-    world: World, first: str, second: str
-) -> None:
-    one = await world.person(first)
-    same = await world.assign(one["id"], second)
-    two = await world.person(person=one["person"])
-    other = await world.assign(two["id"], second)
-    for refused in (same, other):
-        assert refused.status_code == 409
-        problem = refused.json()
-        assert problem["type"] == "urn:dossier:problem:duty-conflict"
-        assert (problem["held"], problem["wanted"]) == ([first], [second])
-        assert all(len(each["between"]) >= 2 for each in problem["conflicts"])
-    assert two["person"] == one["person"]
-
-
-@pytest.mark.invariant(4)
-async def test_two_assignments_at_once_do_not_slip_past_each_other(world: World) -> None:
-    one = await world.person()
-    two = await world.person(person=one["person"])
-    answers = await asyncio.gather(
-        world.assign(one["id"], "security_auditor"), world.assign(two["id"], "records_clerk")
-    )
-    assert sorted(answer.status_code for answer in answers) == [201, 409]
 
 
 @pytest.mark.invariant(4)
