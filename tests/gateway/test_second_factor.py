@@ -103,9 +103,10 @@ def test_a_sealed_secret_opens_for_its_account_and_key_alone() -> None:
     sealed = Seal(key).seal(SECRET, account)
     assert SECRET.encode() not in sealed
     assert Seal(key).open(sealed, account) == SECRET
-    for other in (lambda: Seal(key).open(sealed, uuid4()), lambda: Seal(SigningKey.generate()).open(sealed, account)):
-        with pytest.raises(TextUnreadable):
-            other()
+    with pytest.raises(TextUnreadable):
+        Seal(key).open(sealed, uuid4())
+    with pytest.raises(TextUnreadable):
+        Seal(SigningKey.generate()).open(sealed, account)
 
 
 def test_the_officers_of_the_baseline_need_a_second_factor(world: World) -> None:
@@ -279,7 +280,7 @@ async def test_a_token_of_a_session_without_one_passes_for_no_scope_of_such_a_ro
 
     assert await reads() > 0
     assert await reads(amr=["pwd"]) == 0
-    assert await reads(amr=None) == 0
+    assert await reads(amr=[]) == 0
 
 
 # ---- resetting
