@@ -18,14 +18,15 @@ from tests.contract.matrix_callers import Called, Callers
 from tests.contract.matrix_calls import AT_ONCE, Calls, Cell, cells, slug
 from tests.contract.matrix_objects import good
 from tests.contract.matrix_state import changed, kept, settled
-from tests.contract.prepared import Prepared
+from tests.contract.prepared import Good, Prepared
 from tests.contract.seed import EMPLOYEE, Seed
 
 from dossier_local import matrix as matrices
 from dossier_local.client import Client, connected
 from dossier_local.cluster import temporary_state
 from dossier_local.launched import launched
-from dossier_local.matrix import Matrix, Operation, Whose
+from dossier_local.matrix import SEVERAL, Matrix, Operation, Whose
+from dossier_local.people import SECURITY
 
 PACK = "service-desk"
 """The pack of the embedded stack."""
@@ -60,6 +61,7 @@ def own_stack() -> Iterator[RunningStack]:
     with pytest.MonkeyPatch.context() as patch, temporary_state() as state:
         for name in LIMITS:
             patch.setenv(f"DOSSIER_GATEWAY_{name}", "100000")
+        patch.setenv("DOSSIER_GATEWAY_ACCESS_TOKEN_MINUTES", "60")
         with launched(state) as running:
             yield running
 
@@ -148,10 +150,17 @@ async def test_every_open_door_of_the_matrix_is_open(world: World) -> None:
     assert world.calls.faults == []
 
 
-async def test_nobody_is_given_a_role_that_conflicts_with_his(world: World) -> None:
-    policy = world.matrix.policy
-    held = matrices.compatible_roles(policy)
-    assert {role.id for role in policy.roles if role.officer} & set(held) == set()
+async def test_who_holds_several_duties_is_given_none_that_conflicts(world: World) -> None:
+    held = matrices.compatible_roles(world.matrix.policy)
+    several = next(each for each in world.callers if each.caller.id == SEVERAL)
+    me = await world.calls.send(world.operation("show_me"), Good(), several.token)
+    assert {each["role"] for each in me.json()["roles"]} == set(held)
+    for role in world.matrix.policy.roles:
+        if role.id not in held:
+            wanted = Good(path={"account_id": me.json()["account"]}, body={"role": role.id, "unit": me.json()["unit"]})
+            token = (await world.client.as_(SECURITY).token()).access
+            answer = await world.calls.send(world.operation("assign_role"), wanted, token)
+            assert (answer.status_code, slug(answer)) == (409, "duty-conflict"), role.id
 
 
 def _may(called: Called, operation: Operation) -> bool:
