@@ -4,7 +4,20 @@ from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Date, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text, Uuid, text
+from sqlalchemy import (
+    CheckConstraint,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dossier_common import directory, tables
@@ -56,10 +69,14 @@ class Copy(Base):
 
 
 class Hold(Base):
-    """A hold; disposal is frozen until another person lifts it."""
+    """A hold; disposal is frozen until another person lifts it (invariant 4)."""
 
     __tablename__ = "holds"
-    __table_args__ = (Index("ix_holds_standing", "record", postgresql_where=text("released_at IS NULL")),)
+    __table_args__ = (
+        Index("ix_holds_standing", "record", postgresql_where=text("released_at IS NULL")),
+        CheckConstraint("released_by <> placed_by", name="another_person"),
+        CheckConstraint("(released_at IS NULL) = (released_by IS NULL)", name="released"),
+    )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     record: Mapped[UUID] = mapped_column(Uuid, ForeignKey("records.id"), index=True)
