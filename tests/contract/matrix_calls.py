@@ -72,8 +72,8 @@ class Calls:
 
     async def make(self, wanted: Iterable[Cell]) -> None:
         """Calls all cells, deletions last and one by one; what is wrong is added to the faults."""
-        deleting = []
-        calls = []
+        deleting: list[Cell] = []
+        calls: list[Cell] = []
         for cell in wanted:
             (deleting if cell.operation.method == "DELETE" and not cell.refused else calls).append(cell)
         await asyncio.gather(*(self._one(cell) for cell in calls))
@@ -147,7 +147,7 @@ class Calls:
         gone = cell.operation.id in NONE_THERE or answer.request.url.path in self._deleted
         if answer.status_code == HTTPStatus.NOT_FOUND and not gone:
             return "hides what is within reach"
-        lists = rule is not None and rule.otherwise == HTTPStatus.OK
+        lists = rule is not None and rule.otherwise == 200
         if lists and answer.is_success and shown is not None and shown not in answer.text:
             return "leaves out what is within reach"
         return None
@@ -167,7 +167,7 @@ def slug(answer: httpx.Response) -> str:
 
 
 def _is_problem(answer: httpx.Response) -> bool:
-    return answer.headers.get("content-type", "") == PROBLEM
+    return bool(answer.headers.get("content-type", "") == PROBLEM)
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:
