@@ -1,5 +1,6 @@
 """HTTP of the audit service."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, cast
 from uuid import UUID
@@ -9,14 +10,17 @@ from fastapi import Depends, Path, Query, Request
 from dossier_audit import service
 from dossier_audit.auth import Auditor, Producer
 from dossier_audit.models import Body
-from dossier_audit.repository.events import Filters, Place
+from dossier_audit.repository.events import Deeds, Filters, Place
 from dossier_audit.schemas import (
+    Activity,
     AuditEvent,
     AuditEvents,
     Instant,
     OpenedEvent,
     Order,
     ReceiptAnswer,
+    TouchedRecord,
+    TypeCount,
     WireReceipt,
 )
 from dossier_common.app import router as make_router
@@ -80,6 +84,48 @@ async def list_alarms(
     """Events that somebody has to look into, newest first: forks, silences, restores, lost witnesses, emergencies."""
     filters = Filters(types=ALARMS, start=start, end=end)
     return await _found(request, session, auditor, filters, page, newest_first=True)
+
+
+@router.get("/v1/audit/activity", openapi_extra=ALL_OBJECTS)
+async def show_activity(
+    request: Request,
+    session: Recorded,
+    auditor: Auditor,
+    page: Paged,
+    person: Annotated[UUID, Query(description="A person, with all his accounts")],
+    start: Annotated[Instant | None, Query(alias="from", description="From this instant on")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Before this instant")] = None,
+) -> Activity:
+    """What one person did: counts by type and outcome, and the records that he touched, page by page (A4.38)."""
+    found = await service.find_activity(
+        session,
+        Deeds(person, start, end),
+        limit=page.limit,
+        after=_after_record(page),
+        auditor=auditor,
+        clock=request.app.state.clock,
+    )
+    if len(found.records) > page.limit:
+        page.more(str(found.records[page.limit - 1][0]))
+    tallies = [tally for _, _, tally in found.counts]
+    return Activity(
+        person=person,
+        events=sum(tally.events for tally in tallies),
+        first=min((tally.first for tally in tallies), default=None),
+        last=max((tally.last for tally in tallies), default=None),
+        counts=[TypeCount(type=kind, outcome=outcome, **asdict(tally)) for kind, outcome, tally in found.counts],
+        records=[TouchedRecord(record=record, **asdict(tally)) for record, tally in found.records[: page.limit]],
+    )
+
+
+def _after_record(page: Page) -> UUID | None:
+    if page.after is None:
+        return None
+    try:
+        (key,) = page.after
+        return UUID(key)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Malformed("The cursor is none that was handed out.") from error
 
 
 @router.get("/internal/v1/receipts/{producer}")

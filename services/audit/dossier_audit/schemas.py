@@ -61,6 +61,36 @@ class AuditEvents(BaseModel):
     items: list[AuditEvent]
 
 
+class TypeCount(BaseModel):
+    """Events of one type that ended in one way."""
+
+    type: str
+    outcome: str | None
+    events: int
+    first: datetime
+    last: datetime
+
+
+class TouchedRecord(BaseModel):
+    """A record that events were about."""
+
+    record: UUID
+    events: int
+    first: datetime
+    last: datetime
+
+
+class Activity(BaseModel):
+    """What a person did, by whichever of his accounts; `records` is a page, all else is the whole."""
+
+    person: UUID
+    events: int
+    first: datetime | None
+    last: datetime | None
+    counts: list[TypeCount]
+    records: list[TouchedRecord]
+
+
 class OpenedEvent(AuditEvent):
     """An event with what proves it: SHA-256(salt ‖ body) is the leaf's commitment, and SHA-256(leaf) its hash.
 

@@ -1,6 +1,7 @@
 """Use cases of the audit service. Whoever looks into the log is in it himself (A4.33)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -10,14 +11,22 @@ from dossier_audit.errors import EventUnknown, ForeignReceipt
 from dossier_audit.models import Body, Erasure, Leaf
 from dossier_audit.repository import events as repository
 from dossier_audit.repository import logs
-from dossier_audit.repository.events import Filters, Place
+from dossier_audit.repository.events import Deeds, Filters, Place, Tally
 from dossier_common import outbox
 from dossier_common.clock import Clock
-from dossier_common.contracts.audit import EventOpened, EventsQueried, ProducerForked
+from dossier_common.contracts.audit import ActivityQueried, EventOpened, EventsQueried, ProducerForked
 from dossier_common.identity import Subject
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import Head, Numbered
 from dossier_common.receipts import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a person did: by type and outcome, and a page of the records that it was about."""
+
+    counts: list[tuple[str, str | None, Tally]]
+    records: list[tuple[UUID, Tally]]
 
 
 async def ingest(session: AsyncSession, producer: str, events: Sequence[Numbered], head: Head, now: datetime) -> None:
@@ -62,6 +71,23 @@ async def find_events(
     queried = EventsQueried(filters=filters.named(), found=min(len(found), limit))
     await outbox.add(session, queried, by=auditor, at=clock.now())
     return found
+
+
+async def find_activity(
+    session: AsyncSession, deeds: Deeds, *, limit: int, after: UUID | None, auditor: Subject, clock: Clock
+) -> Activity:
+    """What a person did, with perhaps one record more than `limit` (A4.38). The query is an event (A4.33)."""
+    counts = await repository.count_deeds(session, deeds)
+    records = await repository.records_touched(session, deeds, limit=limit + 1, after=after)
+    queried = ActivityQueried(
+        subject_person=deeds.person,
+        start=deeds.start,
+        end=deeds.end,
+        types=len({kind for kind, _, _ in counts}),
+        found=min(len(records), limit),
+    )
+    await outbox.add(session, queried, by=auditor, at=clock.now())
+    return Activity(counts, records)
 
 
 async def open_event(

@@ -139,6 +139,59 @@ async def find_events(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Deeds:
+    """What one person did by himself, with all his accounts, in a span of time."""
+
+    person: UUID
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """As conditions on bodies."""
+        found: list[ColumnElement[bool]] = [Body.person == self.person]
+        if self.start is not None:
+            found.append(Body.time >= self.start)
+        if self.end is not None:
+            found.append(Body.time < self.end)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many events, and when the first and the last."""
+
+    events: int
+    first: datetime
+    last: datetime
+
+
+async def count_deeds(session: AsyncSession, deeds: Deeds) -> list[tuple[str, str | None, Tally]]:
+    """Events by type and outcome."""
+    query = (
+        select(Body.type, Body.outcome, func.count(), func.min(Body.time), func.max(Body.time))
+        .where(*deeds.conditions())
+        .group_by(Body.type, Body.outcome)
+        .order_by(Body.type, Body.outcome)
+    )
+    return [(row[0], row[1], Tally(*row[2:])) for row in await session.execute(query)]
+
+
+async def records_touched(
+    session: AsyncSession, deeds: Deeds, *, limit: int, after: UUID | None
+) -> list[tuple[UUID, Tally]]:
+    """Records that the events were about, by id, each once."""
+    single = select(Body.record.label("record"), Body.time).where(*deeds.conditions(), Body.record.is_not(None))
+    several = select(func.unnest(Body.records).label("record"), Body.time).where(
+        *deeds.conditions(), Body.records.is_not(None)
+    )
+    touched = single.union_all(several).subquery()
+    record, time = touched.c.record, touched.c.time
+    query = select(record, func.count(), func.min(time), func.max(time)).group_by(record).order_by(record).limit(limit)
+    rows = await session.execute(query.where(record > after) if after else query)
+    return [(row[0], Tally(*row[1:])) for row in rows]
+
+
 _SAME: Final = (Body.time == Leaf.time, Body.producer == Leaf.producer, Body.epoch == Leaf.epoch, Body.seq == Leaf.seq)
 _EVENT: Final = (
     select(Leaf, Body)
