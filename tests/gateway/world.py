@@ -28,6 +28,8 @@ from dossier_gateway.settings import Settings
 from dossier_local.cluster import Cluster
 
 PASSWORD = "correct horse battery 9"
+PATIENCE = 60
+"""Seconds: how long a machine takes is no verdict."""
 _SECRETS: dict[tuple[str, str], str] = {}
 """Of second factors, by database and account: all worlds on one database have the same people."""
 ROOT = ("GROUP", "集团", "Group")
@@ -202,7 +204,7 @@ class World:
     async def browser(self) -> httpx.AsyncClient:
         """A client with cookies of its own, and authenticators at hand."""
         base_url = self.settings.common.issuer
-        return authorization.Browser(self, transport=self.http._transport, base_url=base_url, timeout=30)
+        return authorization.Browser(self, transport=self.http._transport, base_url=base_url, timeout=PATIENCE)
 
     def enrol_device(self, username: str, secret: str) -> None:
         """The person's authenticator takes the secret of his second factor."""
@@ -282,7 +284,7 @@ async def gateway(
     proxy = asgi(settings, clock=clock)
     async with listening(proxy, lifespan="on", http=http1(limits or settings.limits)) as (_, port):
         transport = _At(port)
-        async with httpx.AsyncClient(transport=transport, base_url=settings.common.issuer) as http:
+        async with httpx.AsyncClient(transport=transport, base_url=settings.common.issuer, timeout=PATIENCE) as http:
             yield proxy, http, port
 
 

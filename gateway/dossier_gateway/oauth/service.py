@@ -127,12 +127,14 @@ class SignInDesk:
             credential = await self._credential(session, user)
             match await self._due(session, user, step, credential, now):
                 case Due.CODE:
-                    if not await self._proves(session, user, credential, code, now):
-                        return SignIn(step=secret, due=Due.CODE, username=user.username, refusal=Refusal.WRONG_CODE)
+                    if not code or not await self._proves(session, user, credential, code, now):
+                        return SignIn(step=secret, due=Due.CODE, refusal=Refusal.WRONG_CODE if code else None)
                     step = replace(step, amr=(*step.amr, ONE_TIME))
                 case Due.ENROL:
                     return await self._enrol_factor(session, user, step, secret, code, now)
                 case Due.RENEW:
+                    if not new_password:
+                        return SignIn(step=secret, due=Due.RENEW)
                     found = await self.faults(session, user, new_password)
                     if found:
                         faults = tuple(each for each, _ in found)

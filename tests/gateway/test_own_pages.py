@@ -1,6 +1,7 @@
 """The pages of one's own account in Chromium: they work by keyboard and without scripts, in both languages."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,31 @@ from uuid import uuid4
 import pyotp
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 from tests.gateway.world import PASSWORD, World
 from tests.support.authorization import Flow
 
 from dossier_gateway.console.words import WORDS
 
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 LANGUAGES = {"zh": "zh-CN", "en": "en-GB"}
 PICTURES = os.environ.get("PICTURES")
 """A folder for a picture of each page, for whoever wants to look at them."""
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """The browser; the pages of a test have a context of their own."""
+    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+    if path is None:
+        pytest.skip("there is no chromium (on Debian: apt install chromium), and CHROMIUM names none")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        await browser.close()
 
 
 @pytest.fixture(params=LANGUAGES)
