@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from cachetools import LRUCache
 from joserfc import jwt
 from joserfc.errors import JoseError, UnsupportedHeaderError
 from joserfc.jwk import KeySet, OKPKey
@@ -26,12 +25,15 @@ from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.problems import Unauthenticated
 from dossier_gateway import keys
+from dossier_gateway.kept import Kept
 from dossier_gateway.second_factor import ONE_TIME
 from dossier_gateway.settings import Settings
 
 TXN_SECONDS = 5
 SERVICE_MINUTES = 5
 OWN_AUDIENCE = "gateway"
+SEEN: Final = 20_000
+"""Verified tokens that are kept, so that each is verified once."""
 IDENTITY_TYPE: Final = "JWT"
 IDENTITY_ALGORITHM: Final = "EdDSA"
 
@@ -88,7 +90,7 @@ class Tokens:
         self._jwks = [keys.published(key), *map(dict, others)]
         self._keys = KeySet([OKPKey.import_key(jwk) for jwk in self._jwks])
         self._kids = {jwk["kid"] for jwk in self._jwks}
-        self._seen: LRUCache[str, Access] = LRUCache(8192)
+        self._seen: Kept[str, Access] = Kept(SEEN)
 
     def follow(self, ring: keys.Ring, now: datetime) -> None:
         """From now on uses the keys of this ring."""
