@@ -69,7 +69,7 @@ def new_recovery_codes() -> list[str]:
 
 def _written(raw: bytes) -> str:
     text = base64.b32encode(raw).decode().rstrip("=").lower()
-    return "-".join(text[at : at + 5] for at in range(0, len(text), 5))
+    return "-".join((*(text[at : at + 5] for at in range(0, 20, 5)), text[20:]))
 
 
 def read_recovery_code(typed: str) -> str:
