@@ -115,9 +115,8 @@ class World:
         """A Txn-Token for the approvals service."""
         if who is None:
             return txn_token(self.keys, "approvals", scopes, at=self.clock.now())
-        marks = {"account": who.account, "person": who.person}
-        roles = self.held.get(who.account, ())
-        return txn_token(self.keys, "approvals", scopes, roles=roles, at=self.clock.now(), **marks)
+        roles, at = self.held.get(who.account, ()), self.clock.now()
+        return txn_token(self.keys, "approvals", scopes, account=who.account, person=who.person, roles=roles, at=at)
 
     async def call(
         self,

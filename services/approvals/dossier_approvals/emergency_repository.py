@@ -38,7 +38,7 @@ async def locked(session: AsyncSession, emergency_id: UUID) -> Emergency | None:
     return (await session.execute(query)).scalar_one_or_none()
 
 
-def _found() -> Select[Any]:
+def _found() -> "Select[Emergency, Request, Grant, UUID, str, EmergencyReview]":
     return (
         select(Emergency, Request, Grant, RequestRecord.unit, RequestRecord.level, EmergencyReview)
         .join(Request, Request.id == Emergency.id)
