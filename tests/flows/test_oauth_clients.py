@@ -19,7 +19,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import OKPKey
 from jwskate import Jwk
-from requests_oauth2client import BearerToken, InvalidGrant, OAuth2Client
+from requests_oauth2client import BearerToken, IdToken, InvalidGrant, OAuth2Client
 from tests.conftest import RunningStack
 from tests.support.authorization import Flow, Page
 
@@ -106,7 +106,7 @@ async def test_a_relying_party_signs_a_person_in_refreshes_and_signs_him_out(
     answered = asked.validate_callback(await desk.browse(browser, str(asked)))
     first = await asyncio.to_thread(client.authorization_code, answered, validate=True)
     assert isinstance(first, BearerToken)
-    assert first.id_token is not None
+    assert isinstance(first.id_token, IdToken)
     said = first.id_token.claims
     assert said["sub"] == desk.stack.demo["accounts"][PERSON]["account"]
     assert (said["preferred_username"], said["acr"], said["amr"]) == (PERSON, ONE_FACTOR, ["pwd"])

@@ -32,7 +32,7 @@ def encoded(value: object) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def by_hand(header: Claims, claims: Claims, sign: Callable[[bytes], bytes]) -> str:
+def by_hand(header: Claims, claims: object, sign: Callable[[bytes], bytes]) -> str:
     signed = f"{encoded(header)}.{encoded(claims)}"
     return f"{signed}.{encoded(sign(signed.encode()))}"
 
@@ -139,7 +139,7 @@ ROWS: dict[str, Forge] = {
     "RFC 7519 7.2 no object": lambda t, c: by_hand(
         {"alg": "Ed25519", "typ": "at+jwt", "kid": t._key.kid},
         ["x"],
-        t._key.sign,  # type: ignore[arg-type]
+        t._key.sign,
     ),
     "RFC 7515 five parts": lambda t, c: "a.b.c.d.e",
     "RFC 7515 one part": lambda t, c: "opaque",

@@ -204,7 +204,8 @@ async def test_the_ways_to_authenticate_that_are_named_are_all_that_there_are(
                 form |= {"client_assertion": keyed.assertion(), "token": own[keyed.id]}
             if method == "none":
                 form |= {"grant_type": "refresh_token", "refresh_token": "unknown", "token": "unknown"}
-            answer = await world.http.post(address, data=form, auth=credentials.get("auth"))
+            basic = {name: value for name, value in credentials.items() if name == "auth"}
+            answer = await world.http.post(address, data=form, **basic)
             known = answer.json().get("error") != "invalid_client"
             assert known == (method in named), (endpoint, method, answer.text)
 
