@@ -14,6 +14,8 @@ NONE_THERE: Final = frozenset(
     | {"show_entries_of", "open_bodies_of"}
 )
 """The policy of the stack wants no authorisations, and its log was never restored: nothing is there to be named."""
+BY_BODY: Final = frozenset({"request_authorisation"})
+"""What is asked for says which scope is needed."""
 NEW: Final = "00000000-0000-4000-8000-000000000000"
 
 

@@ -169,7 +169,7 @@ async def show_grant(grant_id: UUID, by: GrantReader, session: Read, request: Re
 @router.post("/v1/grants/{grant_id}/return", openapi_extra=OWN)
 async def return_grant(grant_id: UUID, by: GrantReader, session: Write, request: Request) -> GrantShown:
     """The holder gives the grant back early."""
-    await service.return_grant(session, _policy(request), grant_id, by, _now(request))
+    await service.return_grant(session, grant_id, by, _now(request))
     return await service.show_grant(session, _policy(request), grant_id, by, _now(request))
 
 

@@ -33,15 +33,21 @@ async def _units_revoked(session: AsyncSession, policy: Policy, by: Subject) -> 
     return await units_reached(session, policy, by, Scope.GRANTS_REVOKE)
 
 
+async def _of_case(session: AsyncSession, grant_id: UUID, by: Subject, *, lock: bool = False) -> tuple[Grant, bool]:
+    """The grant, and whether the caller holds it or has decided on it. Raises NotFound."""
+    grant = await repository.grant(session, grant_id, lock=lock)
+    if grant is None:
+        raise NotFound
+    return grant, by.person is not None and by.person in grant.persons
+
+
 async def _seen(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subject, *, lock: bool = False) -> Grant:
     """The grant, for its holder, the deciders of its case, and whoever may revoke in the unit of each of its records.
 
     Raises NotFound, Hidden.
     """
-    grant = await repository.grant(session, grant_id, lock=lock)
-    if grant is None:
-        raise NotFound
-    if by.person is None or by.person not in grant.persons:
+    grant, takes_part = await _of_case(session, grant_id, by, lock=lock)
+    if not takes_part:
         units = await _units_revoked(session, policy, by)
         if units is not None and not await repository.units_of_request(session, grant.request) <= units:
             raise Hidden
@@ -64,10 +70,12 @@ async def show_grant(session: AsyncSession, policy: Policy, grant_id: UUID, by: 
     return shown(grant, (await repository.granted_records(session, [grant.id]))[grant.id], now)
 
 
-async def return_grant(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subject, now: datetime) -> None:
+async def return_grant(session: AsyncSession, grant_id: UUID, by: Subject, now: datetime) -> None:
     """The holder gives the grant back before its end. Raises NotFound, Hidden, NotTheHolder, GrantEnded."""
     _, person = cases.person_of(by)
-    grant = await _seen(session, policy, grant_id, by, lock=True)
+    grant, takes_part = await _of_case(session, grant_id, by, lock=True)
+    if not takes_part:
+        raise Hidden
     if grant.holder_person != person:
         raise NotTheHolder
     if grant.state != GrantState.ACTIVE:
