@@ -1,15 +1,17 @@
 """An application of somebody else, as tests of the OAuth2 server need it: registered, with a secret or with keys."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import orjson
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
+from sqlalchemy import text
 from tests.gateway.world import PASSWORD, World
 from tests.support.authorization import Flow, sign_in
 
@@ -159,3 +161,22 @@ async def active(world: World, token: str) -> bool:
     answer = await world.http.get("/v1/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code in {200, 401}, answer.text
     return answer.status_code == 200
+
+
+ISSUED: Final = """
+    SELECT (SELECT count(*) FROM authorization_codes), (SELECT count(*) FROM refresh_tokens),
+           (SELECT count(*) FROM browser_sessions), (SELECT count(*) FROM outbox WHERE type = 'gateway.v1.token.issued')
+"""
+
+
+@asynccontextmanager
+async def nothing_issued(world: World) -> AsyncIterator[None]:
+    """No code, no token and no session comes of what happens within."""
+
+    async def count() -> tuple[int, ...]:
+        async with world.proxy.own.state.database.session() as session:
+            return tuple((await session.execute(text(ISSUED))).one())
+
+    before = await count()
+    yield
+    assert await count() == before
