@@ -191,7 +191,9 @@ async def enrol_second_factor_by_form(door: Here) -> Response:
 
 async def _second_factor(door: Door, signed_in: SignedInUser, done: SignIn | None = None) -> Response:
     async with door.database.session() as session:
-        left = await credentials.recovery_codes_left(session, signed_in.user.id)
+        account = signed_in.user.id
+        there = await credentials.has_factor(session, account)
+        left = await credentials.recovery_codes_left(session, account) if there else None
     refusal = done.refusal if done else None
     return door.page(
         "second_factor.html",

@@ -87,6 +87,12 @@ async def use_recovery_code(session: AsyncSession, account: UUID, code: str, now
     return await recovery_codes_left(session, account)
 
 
+async def has_factor(session: AsyncSession, account: UUID) -> bool:
+    """Whether the account has a second factor."""
+    found = await session.execute(select(SecondFactor.account).where(SecondFactor.account == account))
+    return found.first() is not None
+
+
 async def recovery_codes_left(session: AsyncSession, account: UUID) -> int:
     """How many were not used yet."""
     query = select(func.count()).where(RecoveryCode.account == account, RecoveryCode.used_at.is_(None))
@@ -106,6 +112,13 @@ async def add_step(session: AsyncSession, secret: str, step: Step, until: dateti
             expires_at=until,
         )
     )
+
+
+async def account_of_step(session: AsyncSession, secret: str, now: datetime) -> UUID | None:
+    """Whose step this is. Whoever acts on it locks the account first and then the step, as a reset does."""
+    query = select(SignInStep.account).where(SignInStep.digest == digest(secret), SignInStep.expires_at > now)
+    found: UUID | None = (await session.execute(query)).scalar_one_or_none()
+    return found
 
 
 async def step_for_update(session: AsyncSession, secret: str, now: datetime) -> Step | None:

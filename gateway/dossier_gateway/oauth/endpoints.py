@@ -11,7 +11,7 @@ from dossier_common.app import router as make_router
 from dossier_common.problems import Invalid, Malformed
 from dossier_gateway.console import pages
 from dossier_gateway.keys import JWKS_MAX_AGE
-from dossier_gateway.oauth import metadata, prompts, protocol, repository, service, sign_in
+from dossier_gateway.oauth import issuing, metadata, prompts, protocol, repository, sign_in
 from dossier_gateway.oauth.clients import RegisteredClient
 from dossier_gateway.oauth.door import MAX_FIELDS, Door, Here, read_form
 from dossier_gateway.oauth.errors import LoginRequired
@@ -119,7 +119,7 @@ async def issue_token(door: Here) -> Response:
     except OAuth2Error as error:
         return protocol.refusal(error)
     async with door.database.transaction() as session:
-        status, body, answered = await service.issue_token(session, door.server, asked, door.now, door.backlog)
+        status, body, answered = await issuing.issue_token(session, door.server, asked, door.now, door.backlog)
     return Response(body, status, answered)
 
 

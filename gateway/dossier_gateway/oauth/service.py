@@ -9,17 +9,14 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
-from dossier_common.backlog import Backlog
 from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import (
-    AccessRefused,
     AccountEnrolled,
     PasswordChanged,
     RecoveryCodeUsed,
@@ -27,20 +24,17 @@ from dossier_common.contracts.gateway import (
     SignedIn,
     SignedOut,
     SignInFailed,
-    TokenIssued,
 )
-from dossier_common.database import WRITES, Database
-from dossier_common.events import Event
+from dossier_common.database import Database
 from dossier_common.identity import Subject
 from dossier_common.policy import PasswordRules, Policy
-from dossier_common.topology import PARTS
 from dossier_gateway import passwords, second_factor
 from dossier_gateway.errors import UnknownReference, WeakPassword, WrongPassword
 from dossier_gateway.oauth import credentials, repository
 from dossier_gateway.oauth.clients import CONSOLE
 from dossier_gateway.oauth.credentials import Factor, Step
 from dossier_gateway.oauth.repository import Password, SignedInUser, Term, User
-from dossier_gateway.oauth.server import Asked, Server
+from dossier_gateway.oauth.server import Server
 from dossier_gateway.passwords import Hasher
 from dossier_gateway.second_factor import ONE_TIME, PASSWORD, Seal
 from dossier_gateway.sessions.service import Reason, end_sessions
@@ -120,8 +114,7 @@ class SignInDesk:
         """Goes on with a sign-in whose password was right, by what is due; `secret` is the cookie of its step."""
         now = self.clock.now()
         async with self.database.transaction() as session:
-            step = await credentials.step_for_update(session, secret, now)
-            user = await session.run_sync(repository.user_to_act, step.account) if step else None
+            user, step = await self._step(session, secret, now)
             if step is None or user is None or step.session is not None:
                 return SignIn(refusal=Refusal.OVER)
             credential = await self._credential(session, user)
@@ -130,7 +123,7 @@ class SignInDesk:
                     if not code or not await self._proves(session, user, credential, code, now):
                         return SignIn(step=secret, due=Due.CODE, refusal=Refusal.WRONG_CODE if code else None)
                     step = replace(step, amr=(*step.amr, ONE_TIME))
-                case Due.ENROL:
+                case Due.ENROL if step.secret is not None:
                     return await self._enrol_factor(session, user, step, secret, code, now)
                 case Due.RENEW:
                     if not new_password:
@@ -141,6 +134,12 @@ class SignInDesk:
                         return SignIn(step=secret, due=Due.RENEW, refusal=Refusal.WEAK, faults=faults)
                     await self._replace(session, user, new_password, now, by=_as(user))
             return await self._advance(session, user, step, zone, now, secret=secret)
+
+    async def _step(self, session: AsyncSession, secret: str, now: datetime) -> tuple[User | None, Step | None]:
+        """The step of this cookie and its person, both locked; None for what is over."""
+        account = await credentials.account_of_step(session, secret, now)
+        user = await session.run_sync(repository.user_to_act, account) if account else None
+        return user, await credentials.step_for_update(session, secret, now) if user else None
 
     async def _is(self, user: User | None, password: str, now: datetime) -> bool:
         """Whether it is the password; a locked account has none that is right, and no account takes as long."""
@@ -288,10 +287,10 @@ class SignInDesk:
 
     async def confirm_enrolment(self, signed_in: SignedInUser, secret: str, code: str) -> SignIn:
         """Keeps the second factor; the session counts as one that had it from now on."""
-        now, user = self.clock.now(), signed_in.user
+        now = self.clock.now()
         async with self.database.transaction() as session:
-            step = await credentials.step_for_update(session, secret, now)
-            if step is None or step.session != signed_in.session or step.secret is None:
+            user, step = await self._step(session, secret, now)
+            if user is None or step is None or step.session != signed_in.session or step.secret is None:
                 return SignIn(refusal=Refusal.OVER)
             done = await self._enrol_factor(session, user, step, secret, code, now)
             if done.due is Due.RECOVERY:
@@ -380,30 +379,3 @@ def _locked(credential: Password, now: datetime) -> bool:
 
 def _as(user: User) -> Subject:
     return Subject(client=CONSOLE, scopes=frozenset(), account=user.id, person=user.person)
-
-
-async def issue_token(
-    session: AsyncSession, server: Server, asked: Asked, now: datetime, backlog: Backlog
-) -> "tuple[int, bytes, dict[str, str]]":
-    """The answer of the token endpoint; its events are in the same transaction.
-
-    Raises AuditUnavailable while too much waits for its audit record. The parts get their tokens all the same, since
-    the audit service pulls with them what waits; and a family of tokens that was used twice is revoked all the same.
-    """
-    answer, call = await session.run_sync(server.token, asked, now)
-    for event in call.events:
-        if isinstance(event, TokenIssued) and event.client_id not in PARTS:
-            backlog.ensure(WRITES)
-        await outbox.add(session, event, by=_holder(event, call.outside), at=now)
-    if call.browser is not None and answer.status == HTTPStatus.OK:
-        await session.run_sync(repository.touch, call.browser, now, server.idle)
-    return answer.status, answer.body, answer.headers
-
-
-def _holder(event: Event, outside: str | None) -> Subject | None:
-    """Who acted: the person or the application that got a token; nobody known, where a token came a second time."""
-    if isinstance(event, AccessRefused) and outside is not None:
-        return Subject(client=outside, scopes=frozenset())
-    if not isinstance(event, TokenIssued):
-        return None
-    return Subject(client=event.client_id, scopes=frozenset(), account=event.account, person=event.person)
