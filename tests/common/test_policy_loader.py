@@ -290,7 +290,9 @@ EMERGENCY = "emergency:\n  levels: [secret]\n  term: PT1H\n  uses: 1\n  review_w
     ("text", "said"),
     [
         ("emergency: {levels: [cosmic]}\n", "trial.yaml:5: emergency.levels: unknown level 'cosmic'"),
-        ("emergency: {term: PT0S}\n", "trial.yaml:5: emergency.term: lasts longer than nothing"),
+        ("emergency: {term: PT0S}\n", "trial.yaml:5: emergency.term: lasts longer than nothing, and 31 days at most"),
+        ("emergency: {term: P2M}\n", "trial.yaml:5: emergency.term: lasts longer than nothing, and 31 days at most"),
+        ("emergency: {review_within: P9999Y}\n", "trial.yaml:5: emergency.review_within: "),
         (
             EMERGENCY + "  tell:\n    - {role: inspector, of: company}\n",
             "trial.yaml:11: emergency.tell[0].role: the role 'inspector' lacks 'emergency:review'",

@@ -1,5 +1,6 @@
 """The way a request goes: the cases that a flow is for, its stages, and the grant at its end; and the way round it."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
 from pydantic import Field as Constrained
@@ -170,6 +171,10 @@ class Flow(Item):
     stages: tuple[Stage, ...] = Constrained(min_length=1)
 
 
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_LONGEST_EMERGENCY = timedelta(days=31)
+
+
 class EmergencyRule(Item):
     """Access at once, by somebody who is qualified and cleared: it stands for need to know and approval, no more.
 
@@ -187,6 +192,6 @@ class EmergencyRule(Item):
     @field_validator("term", "review_within")
     @classmethod
     def _lasts(cls, value: Period) -> Period:
-        if value.is_zero:
-            raise ValueError("lasts longer than nothing")
+        if value.is_zero or value.after(_SOME_DAY) > _SOME_DAY + _LONGEST_EMERGENCY:
+            raise ValueError(f"lasts longer than nothing, and {_LONGEST_EMERGENCY.days} days at most")
         return value
