@@ -91,14 +91,14 @@ async def offboard(
         by=by,
         clock=clock,
     )
-    units = {each.unit for each in (*(live or own), *roles)} - {wish.unit}
+    units = {each.unit for each in live or own} | {each.unit for each in roles}
     row = OffboardingRow(
         id=new_id(),
         kind=wish.kind.value,
         reason=wish.reason.value,
         person=person,
         accounts=[each.id for each in own],
-        units_left=sorted(units),
+        units_left=sorted(units - {wish.unit}),
         unit_to=wish.unit,
         successor_account=successor.id,
         successor_person=successor.person,
