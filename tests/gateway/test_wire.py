@@ -13,8 +13,6 @@ from tests.support.waiting import eventually
 
 from dossier_local.cluster import Cluster
 
-QUICK = {"head_seconds": 1.0, "body_seconds": 1.0, "idle_seconds": 0.6, "linger_seconds": 0.4}
-
 
 @dataclass
 class Wire:
@@ -38,7 +36,8 @@ async def running(
     async with wire.part() as part:
         folder = tmp_path_factory.mktemp("wire")
         settings = worlds.settings_for(cluster, folder, part.port, upstream_seconds=1.5, call_seconds=4)
-        async with worlds.gateway(settings, world.clock, replace(settings.limits, **QUICK)) as (_, _http, port):
+        quick = replace(settings.limits, head_seconds=1.0, body_seconds=1.0, idle_seconds=0.6, linger_seconds=0.4)
+        async with worlds.gateway(settings, world.clock, quick) as (_, _http, port):
             yield port, part
 
 

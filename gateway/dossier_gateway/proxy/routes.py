@@ -6,9 +6,12 @@ wins over a parameter. A last parameter that an operation marks with `x-dossier-
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from dossier_gateway.console.documents import METHODS, is_public, needed
+from dossier_gateway.console.documents import is_public, needed
+
+FORWARDED: Final = frozenset({"get", "put", "post", "delete", "patch"})
+"""Never HEAD, whose answers end otherwise than they say, nor what speaks of the connection itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class RouteTable:
         for part, document in documents.items():
             for path, item in document.get("paths", {}).items():
                 for verb, operation in item.items():
-                    if verb in METHODS and is_public(path, operation):
+                    if verb in FORWARDED and is_public(path, operation):
                         self._add(part, verb.upper(), path, operation)
 
     def _add(self, part: str, method: str, path: str, operation: dict[str, Any]) -> None:

@@ -41,6 +41,9 @@ class Connection(Protocol):
     def answered(self, *, last: bool) -> None:
         """The answer is complete."""
 
+    def cut(self) -> None:
+        """The answer will never be complete."""
+
 
 def answer_of(problem: Problem, headers: Sequence[Raw]) -> bytes:
     """The whole answer to a request that no application sees; the connection ends with it."""
@@ -105,7 +108,7 @@ class Exchange:
         if self._complete or self._left:
             return
         if self.started:
-            self._connection.transport.close()  # without the end of its framing the caller sees that it is cut
+            self._connection.cut()
             return
         self._complete = True
         if not self._connection.gone:

@@ -146,13 +146,13 @@ class Http1(asyncio.Protocol):
             self._server_state.connections.add(self)  # type: ignore[arg-type]  # it names uvicorn's own protocols
         else:
             self._phase = Phase.OVER
-            transport.abort() if isinstance(transport, asyncio.Transport) else transport.close()
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the application that the caller has left."""
         del exc
         self.door.leave(self, self._address)
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         self._phase = Phase.OVER
         if self._exchange is not None:
             self._exchange.leave()
@@ -214,11 +214,13 @@ class Http1(asyncio.Protocol):
             self._refuse(RequestTimeout())
         elif self._phase is Phase.IDLE and since > limits.idle_seconds:
             self.transport.close()
-        elif self._phase is Phase.OVER and self._exchange is None and since > limits.linger_seconds and self._sent():
+        elif self._phase is Phase.OVER and self._exchange is None and since > self._patience():
             self.transport.abort()
 
-    def _sent(self) -> bool:
-        return not self.transport.get_write_buffer_size()
+    def _patience(self) -> float:
+        """How long this connection, which is over, may take to end: longer while there is something to be sent."""
+        limits = self.door.limits
+        return limits.body_seconds if self.transport.get_write_buffer_size() else limits.linger_seconds
 
     # ---- the parser's side; what these raise, `data_received` finds as the context of a parser's error
 
@@ -350,6 +352,11 @@ class Http1(asyncio.Protocol):
             self.transport.close()
         else:
             self._end()
+
+    def cut(self) -> None:
+        """Ends the connection within an answer, so that the caller sees that it is not complete."""
+        self._phase, self._since, self._exchange = Phase.OVER, self._loop.time(), None
+        self.transport.close()
 
     def _stop_reading(self) -> None:
         if self._exchange is not None:
