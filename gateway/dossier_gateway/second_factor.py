@@ -52,7 +52,7 @@ def picture(secret: str, username: str) -> str:
     uri = pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name=ISSUER)
     drawn = BytesIO()
     segno.make(uri, error="m", micro=False).save(
-        drawn, kind="svg", scale=5, border=4, dark="#000", light="#fff", xmldecl=False, svgns=False, nl=False
+        drawn, kind="svg", border=4, dark="#000", light="#fff", omitsize=True, xmldecl=False, svgns=False, nl=False
     )
     return drawn.getvalue().decode()
 

@@ -22,6 +22,10 @@ ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 LANGUAGES = {"zh": "zh-CN", "en": "en-GB"}
+WHOLE = """drawing => {
+  const drawn = drawing.getBBox(), seen = drawing.viewBox.baseVal;
+  return drawn.width > 20 && drawn.x + drawn.width <= seen.width && drawn.y + drawn.height <= seen.height;
+}"""
 PICTURES = os.environ.get("PICTURES")
 """A folder for a picture of each page, for whoever wants to look at them."""
 
@@ -113,8 +117,9 @@ async def test_a_person_enrols_a_second_step_and_signs_in_by_it(page: Page, worl
     drawn = await page.get_by_role("img", name=said["qr"]).bounding_box()
     assert drawn is not None
     assert min(drawn["width"], drawn["height"]) >= 180
-    secret = (await page.get_by_label(said["key"]).inner_text()).replace(" ", "")
-    await expect(page.get_by_label(said["code"])).to_be_focused()
+    assert await page.locator(".qr svg").evaluate(WHOLE)
+    secret = (await page.get_by_label(said["key"], exact=True).inner_text()).replace(" ", "")
+    await expect(page.get_by_label(said["code"], exact=True)).to_be_focused()
     await page.keyboard.type(str(pyotp.TOTP(secret).at(world.clock.now())))
     await page.keyboard.press("Enter")
 
@@ -133,7 +138,7 @@ async def test_a_person_enrols_a_second_step_and_signs_in_by_it(page: Page, worl
     await page.get_by_role("button", name=said["end_this"]).click()
 
     await page.get_by_label(said["username"]).fill(account["username"])
-    await page.get_by_label(said["password"]).fill(PASSWORD)
+    await page.get_by_label(said["password"], exact=True).fill(PASSWORD)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text(said["second_step"])
     await looked_at(page, "second-step")
@@ -152,7 +157,7 @@ async def test_a_browser_goes_back_to_the_application_after_a_refusal_too(page: 
     said = await words(page)
     for password in ("wrong password 1", PASSWORD):
         await page.get_by_label(said["username"]).fill(person["username"])
-        await page.get_by_label(said["password"]).fill(password)
+        await page.get_by_label(said["password"], exact=True).fill(password)
         await page.keyboard.press("Enter")
         if password != PASSWORD:
             await expect(page.get_by_role("alert")).to_be_visible()
