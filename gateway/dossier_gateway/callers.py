@@ -114,7 +114,7 @@ class Callers:
         seen = standing if access.second_factor else standing.without or standing
         subject = Subject(
             client=access.client,
-            scopes=access.scopes & seen.scopes,
+            scopes=access.scopes & seen.scopes & (access.scopes if client is _HOUSE else client.scopes),
             account=access.account,
             person=access.person,
             units=seen.units,

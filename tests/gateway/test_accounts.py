@@ -12,6 +12,7 @@ from tests.gateway.world import PASSWORD, World
 from tests.support import authorization
 from tests.support.waiting import eventually
 
+from dossier_common.policy import Policy
 from dossier_gateway.directory import holdings
 
 
@@ -194,6 +195,26 @@ async def test_a_withdrawn_qualification_counts_no_more(world: World) -> None:
     assert (event.data["record"], event.data["reason"]) == (made["id"], "failed_review")
     recorded = (await world.events("gateway.v1.qualification.recorded"))[-1]
     assert (recorded.data["record"], recorded.data["valid_from"]) == (made["id"], "2026-01-01")
+
+
+async def test_a_vetting_of_the_pack_is_recorded_with_its_term(world: World) -> None:
+    state = world.proxy.own.state
+    kept, account = state.policy, await world.person()
+    vetting = {
+        "id": "vetting",
+        "title": {"zh": "背景审查", "en": "Vetting"},
+        "term": "P2Y",
+        "required_for": ["audit:*"],
+    }
+    content = kept.content()
+    state.policy = Policy.model_validate(content | {"qualifications": [*content["qualifications"], vetting]})
+    body = {"qualification": "vetting", "evidence": "file 9", "valid_from": "2026-01-05", "valid_until": "2099-01-01"}
+    try:
+        path = f"/v1/accounts/{account['id']}/qualifications"
+        recorded = await world.call("sysadmin", "POST", path, json=body)
+    finally:
+        state.policy = kept
+    assert (recorded.status_code, recorded.json()["valid_until"]) == (201, "2028-01-05")
 
 
 async def test_a_unit_is_renamed_and_moved_with_what_is_below_it(world: World) -> None:

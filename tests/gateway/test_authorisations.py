@@ -98,6 +98,8 @@ async def test_an_operation_is_done_after_another_persons_word_and_once(world: W
     assert told[1].person == world.made.officers[1].person
 
 
+@pytest.mark.clause("A4.34")
+@pytest.mark.clause("A4.39")
 @pytest.mark.usefixtures("strict")
 async def test_each_operation_asks_for_its_own_authorisation_on_its_own_object(world: World) -> None:
     account = (await create(world, await approved(world, "accounts.create"))).json()

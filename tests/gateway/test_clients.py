@@ -407,24 +407,25 @@ async def test_a_disabled_application_has_no_token_that_holds_and_gets_none(worl
     assert [events[-1].data["client_id"] for events in told] == [app["id"], app["id"]]
 
 
-async def test_persons_tokens_by_a_disabled_application_end_for_good(world: World) -> None:
+async def for_a_person(world: World, *scopes: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An application of others, and what it got for a records clerk who agreed."""
     redirect = "https://app.example/cb"
-    app = await register(
-        world,
-        grant_types=["authorization_code", "refresh_token"],
-        redirect_uris=[redirect],
-        scopes=["records:catalogue"],
-    )
+    grants = ["authorization_code", "refresh_token"]
+    app = await register(world, grant_types=grants, redirect_uris=[redirect], scopes=list(scopes))
     person = await world.person("records_clerk")
-    flow = authorization.Flow("records:catalogue", client=app["id"], redirect=redirect)
+    flow = authorization.Flow(" ".join(scopes), client=app["id"], redirect=redirect)
     browser = await world.browser()
     await authorization.sign_in(browser, person["username"], PASSWORD, authorization.Flow())
     agreed = await (await authorization.first_page(browser, flow)).submit(browser, agree="yes")
     code = flow.code(agreed.answer.headers["location"], world.settings.common.issuer)
-    form = flow.exchange(code)
-    issued = await world.http.post("/oauth/token", data=form, auth=(app["id"], app["secret"]))
+    issued = await world.http.post("/oauth/token", data=flow.exchange(code), auth=(app["id"], app["secret"]))
     assert issued.status_code == 200, issued.text
-    header = {"Authorization": f"Bearer {issued.json()['access_token']}"}
+    return app, issued.json()
+
+
+async def test_persons_tokens_by_a_disabled_application_end_for_good(world: World) -> None:
+    app, issued = await for_a_person(world, "records:catalogue")
+    header = {"Authorization": f"Bearer {issued['access_token']}"}
 
     async def status() -> int:
         return (await world.http.get("/v1/records", headers=header)).status_code
@@ -434,7 +435,19 @@ async def test_persons_tokens_by_a_disabled_application_end_for_good(world: Worl
     await world.call("sysadmin", "POST", f"{path}/disabling", json={"reason": "suspicion"})
     await eventually(status, 401)
     await world.call("sysadmin", "POST", f"{path}/enabling")
-    refresh = {"grant_type": "refresh_token", "refresh_token": issued.json()["refresh_token"]}
+    refresh = {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"]}
     refused = await world.http.post("/oauth/token", data=refresh, auth=(app["id"], app["secret"]))
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
     assert await status() == 401
+
+
+async def test_persons_tokens_lose_what_the_application_may_no_longer_ask_for(world: World) -> None:
+    app, issued = await for_a_person(world, "records:catalogue", "records:read")
+    header = {"Authorization": f"Bearer {issued['access_token']}"}
+
+    async def status() -> int:
+        return (await world.http.get("/v1/records", headers=header)).status_code
+
+    assert await status() == 200
+    assert (await change(world, app["id"], {"scopes": ["records:read"]}, 1)).status_code == 200
+    await eventually(status, 403)

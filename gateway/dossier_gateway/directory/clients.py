@@ -96,8 +96,8 @@ async def alter(
 ) -> ClientRow:
     """Other values of the named fields; keys that are given for the first time end the secret.
 
-    Its own tokens lose what it may no longer have within two seconds, those of persons with the next refresh. Raises
-    NotFound, PreconditionMissing, Stale, DutyConflict, UnknownReference, AuthorisationRequired.
+    Its tokens, and those that persons got by it, lose what it may no longer have within two seconds. Raises NotFound,
+    PreconditionMissing, Stale, DutyConflict, UnknownReference, AuthorisationRequired.
     """
     client = await _locked(session, client_id)
     preconditions.require_match(if_match, client.version)
