@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from authlib.oauth2.rfc6749 import (
     AuthorizationServer,
+    InvalidClientError,
     InvalidRequestError,
     InvalidScopeError,
     OAuth2Error,
@@ -221,6 +222,16 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
             or PartClient.find(client_id, self._settings.common.producer_keys)
             or repository.client(current().session, client_id, current().now)
         )
+
+    def authenticate_client(self, request: OAuth2Request, methods: Sequence[str], endpoint: str = "token") -> AnyClient:
+        """The client. Raises InvalidClient, in the same words whether it is unknown or could not prove itself."""
+        try:
+            client: AnyClient = super().authenticate_client(request, methods, endpoint)
+        except InvalidClient:
+            raise
+        except InvalidClientError as error:
+            raise InvalidClient("The client could not be authenticated.") from error
+        return client
 
     def generate_token(
         self,
