@@ -1,11 +1,13 @@
 """Clients give back what they hold, ask what it is worth, and sign people out."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from tests.gateway import world as worlds
 from tests.gateway.oauth_support import ITSELF, LEFT, App, active, query, registered
 from tests.gateway.world import PASSWORD, World
 from tests.support.authorization import Flow, sign_in, tokens
@@ -71,6 +73,15 @@ async def test_an_application_gives_back_one_token_of_its_own_and_keeps_the_othe
     assert revoked["client_id"] == app.id
     assert "family" not in revoked
     assert revoked["token"]
+
+
+async def test_what_was_given_back_at_one_replica_ends_at_the_other(world: World, app: App, clerk: str) -> None:
+    issued = await app.tokens(clerk)
+    async with worlds.gateway(world.settings, world.clock) as (_, http, _):
+        other = replace(world, http=http)
+        assert await active(other, issued["access_token"])
+        assert (await app.post("/oauth/revoke", token=issued["access_token"])).status_code == 200
+        await asyncio.gather(ends(world, issued["access_token"]), ends(other, issued["access_token"]))
 
 
 async def test_a_public_client_gives_back_by_its_name(world: World) -> None:
