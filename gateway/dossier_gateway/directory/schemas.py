@@ -19,13 +19,13 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^
 PersonScope = StrEnum("PersonScope", {scope.name: scope.value for scope in sorted(FOR_PEOPLE)})  # type: ignore[misc]
 
 
-LAST = datetime(2200, 1, 1, tzinfo=UTC)
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _T = TypeVar("_T")
 
 
 def _in_calendar(at: datetime) -> datetime:
-    if at > LAST:
-        raise ValueError("an instant before 2200")
+    if not FIRST <= at <= LAST:
+        raise ValueError("an instant between 2000 and 2200")
     return at.astimezone(UTC)
 
 
