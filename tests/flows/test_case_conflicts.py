@@ -20,7 +20,7 @@ from dossier_local.people import ADMINISTRATOR, AUDITOR, GROUP, SECURITY
 from dossier_local.state import CHECKOUT
 
 PASSWORD = "seven-narrow-bridges-7"
-SEED = 416
+PREFIX, SEED = "conflicts", 416
 PURPOSE = "complaint_handling"
 SAME = "same-person"
 ONE, TWO = "double.one", "double.two"
@@ -38,7 +38,7 @@ OTHERS: Mapping[str, Mapping[str, str]] = {
     "other.leader.too": {"general_manager": "company"},
 }
 
-pytestmark = [pytest.mark.invariant(4), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.invariant(4), pytest.mark.timeout(1500)]
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Cast:
     customers: list[dict[str, Any]] = field(default_factory=list)
 
     def as_(self, name: str) -> Caller:
-        return self.client.as_(name)
+        """One of the company by his short name, or one of the demo."""
+        return self.client.as_(f"{PREFIX}.{name}" if name in self.accounts else name)
 
     async def post(self, who: str, path: str, body: Any = None, status: int = 200) -> Any:
         return (await self.as_(who).post(path, body)).expecting(status)
@@ -62,7 +63,7 @@ class Cast:
         """Units, people with their offices, and a collection plan."""
         for code, kind, above in (("company", "company", root), ("desk", "department", None)):
             title = {"zh": "职责分离测试", "en": "Duties apart"}
-            new = {"code": f"conflicts-{code}", "title": title, "kind": kind, "parent": above or self.units["company"]}
+            new = {"code": f"{PREFIX}-{code}", "title": title, "kind": kind, "parent": above or self.units["company"]}
             self.units[code] = (await self.post(ADMINISTRATOR, "/v1/units", new, 201))["id"]
         one = await self.hire(ONE, DOUBLE)
         await self.hire(TWO, DOUBLE, person=one["person"])
@@ -75,7 +76,8 @@ class Cast:
 
     async def hire(self, name: str, roles: Mapping[str, str], *, person: str | None = None) -> dict[str, Any]:
         """An account that can sign in, cleared and qualified, with these offices."""
-        new = {"username": name, "display_name": "某人", "unit": self.units["desk"]}
+        username = f"{PREFIX}.{name}"
+        new = {"username": username, "display_name": "某人", "unit": self.units["desk"]}
         made = await self.post(ADMINISTRATOR, "/v1/accounts", new | ({"person": person} if person else {}), 201)
         await enrol(self.client, made["enrolment_code"], PASSWORD)
         account = f"/v1/accounts/{made['id']}"
@@ -90,7 +92,7 @@ class Cast:
         for qualification in () if person else QUALIFICATIONS:
             new = {"qualification": qualification, "evidence": "test", "valid_from": today}
             await self.post(ADMINISTRATOR, f"{account}/qualifications", new, 201)
-        self.client.add_person(name, PASSWORD, self.folder / f"{name}.json")
+        self.client.add_person(username, PASSWORD, self.folder / f"{name}.json")
         self.accounts[name] = made
         found: dict[str, Any] = made
         return found
@@ -286,20 +288,21 @@ async def test_every_per_case_conflict_of_the_policy_has_its_case_here(cast: Cas
 
 async def test_who_proposes_a_policy_cannot_even_be_given_the_office_that_approves_it(cast: Cast) -> None:
     said = (CHECKOUT / "deploy" / "policies" / "service-desk.yaml").read_text(encoding="utf-8")
-    said = said.replace("pack: service-desk", "pack: conflicts-trial")
-    proposed = await cast.post(SECURITY, "/v1/policies", {"text": said}, 201)
+    said = said.replace("pack: service-desk", f"pack: {PREFIX}-trial")
+    proposer = await cast.hire("proposer.one", {"security_administrator": "company"})
+    second = await cast.hire("proposer.two", {}, person=proposer["person"])
+    proposed = await cast.post("proposer.one", "/v1/policies", {"text": said}, 201)
     path = f"/v1/policies/{proposed['digest']}/approval"
 
     async def approve(who: str) -> Answer:
         return await cast.as_(who).post(path, {"verdict": "approve", "comment": "同意"})
 
-    assert (await approve(SECURITY)).slug == "insufficient-scope"
-    second = await cast.hire("proposer.two", {}, person=proposed["proposer_person"])
-    roles = f"/v1/accounts/{second['id']}/roles"
-    office = {"role": "general_manager", "unit": cast.units["company"]}
-    refused = await cast.as_(SECURITY).post(roles, office)
-    assert refused.slug == SAME, "and not by himself"
-    assert (await approve("proposer.two")).slug == "insufficient-scope"
+    for account in (proposer, second):
+        office = {"role": "general_manager", "unit": cast.units["company"]}
+        refused = await cast.as_(SECURITY).post(f"/v1/accounts/{account['id']}/roles", office)
+        assert (refused.status, refused.slug) == (409, "duty-conflict")
+    for who in ("proposer.one", "proposer.two"):
+        assert (await approve(who)).slug == "insufficient-scope"
     answers = await asyncio.gather(*(approve(who) for who in ("other.leader", "other.leader.too")))
     assert sorted((answer.status, answer.slug or "") for answer in answers) == [(200, ""), (409, "already-decided")]
     shown = (await cast.as_(AUDITOR).get(f"/v1/policies/{proposed['digest']}")).expecting(200)
