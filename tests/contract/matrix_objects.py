@@ -11,9 +11,10 @@ OPEN, CLASSIFIED = "internal", "confidential"
 """Levels of the records that are there: listed to all, and to the custodian alone."""
 NONE_THERE: Final = frozenset(
     {"list_authorisations", "show_authorisation", "decide_authorisation", "show_checkpoint_of", "show_tile_of"}
-    | {"show_entries_of", "open_bodies_of"}
+    | {"show_entries_of", "open_bodies_of", "assign_custodian"}
 )
-"""The policy of the stack wants no authorisations, and its log was never restored: nothing is there to be named."""
+"""The policy of the stack wants no authorisations, its log was never restored, no record lacks a custodian: nothing
+is there that could be named."""
 BY_BODY: Final = frozenset({"request_authorisation"})
 """What is asked for says which scope is needed."""
 NEW: Final = "00000000-0000-4000-8000-000000000000"
@@ -40,6 +41,11 @@ def target(operation: str, there: Prepared, level: str | None = None) -> tuple[G
     if level == CLASSIFIED and operation in CLASSIFIED_TARGETS:
         return CLASSIFIED_TARGETS[operation](there)
     return TARGETS[operation](there)
+
+
+def is_prepared(operation: str) -> bool:
+    """Whether there are good values for it."""
+    return operation in GOOD or operation in OVER or operation in TARGETS
 
 
 def unknown(of: Good) -> Good:

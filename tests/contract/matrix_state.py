@@ -11,9 +11,9 @@ from dossier_local.launched import RunningStack
 
 MOVING: Final = frozenset(
     {"outbox", "outbox_state", "outbox_heads", "handled_events", "cursors", "idempotency_keys"}
-    | {"producer_heads", "revocations", "alembic_version"}
+    | {"producer_heads", "revocations", "client_assertions", "alembic_version"}
 )
-"""Tables of the mechanism of events, which a refusal moves too, since it is an event."""
+"""Tables of the mechanism of events, which a refusal moves too, since it is an event, and of the parts' own tokens."""
 QUIET, PATIENCE = 1.0, 60.0
 """Seconds without a change after which the workers have done their work, and how long that may take."""
 

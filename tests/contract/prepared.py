@@ -8,6 +8,8 @@ from typing import Any, Final
 POOLS, SEEN, TURN = "DOSSIER_CONTRACT_POOLS", "DOSSIER_CONTRACT_SEEN", "DOSSIER_CONTRACT_TURN"
 """Environment: file with the prepared state, file to be written, number of this run among those of all roles."""
 PURPOSE: Final = "complaint_handling"
+EXPLAINED: Final = {"action": "view", "purpose": PURPOSE}
+AGREEMENT: Final = {"qualification": "agreement", "evidence": "contract", "valid_from": "2026-11-01"}
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,12 @@ def _emergency(there: Prepared) -> Good:
     return Good(body={"record": there.next("records"), "purpose": PURPOSE, "reason": "客户来电报失"})
 
 
+def _of_partner(there: Prepared) -> Good:
+    kept = there.next("partner_qualifications")
+    path = {"partner_id": kept["partner"], "qualification_id": kept["id"]}
+    return Good(path=path, body={"reason": "mistake"})
+
+
 def _revocation(there: Prepared) -> Good:
     return Good(path={"grant_id": there.next("revoking_grants")["id"]}, body={"reason": "不再需要"})
 
@@ -183,7 +191,7 @@ GOOD: Final[Mapping[str, Callable[[Prepared], Good]]] = {
     "read_record": _read,
     "change_record": _change,
     "search_records": _search,
-    "explain_access": lambda there: Good(path={"record_id": there.next("records")}, query={"purpose": PURPOSE}),
+    "explain_access": lambda there: Good(path={"record_id": there.next("records")}, query=EXPLAINED),
     "start_import": lambda there: Good(query=there.next("places"), file=there.next("sheets")),
     "show_import": _by_id("import_id", "imports"),
     "issue_copy": _copy,
@@ -244,6 +252,12 @@ GOOD: Final[Mapping[str, Callable[[Prepared], Good]]] = {
     "issue_client_secret": _by_id("client_id", "own_clients", {"overlap": "PT1H"}),
     "end_former_client_secret": _by_id("client_id", "own_clients"),
     "request_authorisation": lambda _: Good(body={"operation": "accounts.create", "reason": "新员工入职"}),
+    "register_partner": lambda there: Good(body={"title": there.name("合作机构")}),
+    "show_partner": _by_id("partner_id", "partners"),
+    "change_partner": _changed("partner_id", "partners", {"title": "合作机构二"}),
+    "list_partner_qualifications": _by_id("partner_id", "partners"),
+    "record_partner_qualification": _by_id("partner_id", "partners", AGREEMENT),
+    "withdraw_partner_qualification": _of_partner,
     "show_policy": _by_id("digest", "policies"),
     "decide_policy": _by_id("digest", "policies", {"verdict": "approve", "comment": "同意"}),
     "propose_policy": lambda _: Good(body={"text": "pack: contract"}),

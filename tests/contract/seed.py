@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from tests.contract.prepared import AGREEMENT
+
 from dossier_local.client import Caller, Client, until
 from dossier_local.customer_files import as_csv, sheet
 from dossier_local.customers import PERSON, Row, rows
@@ -116,6 +118,8 @@ class Seed:
         self.pools["own_units"] = [await self._unit(number) for number in range(3)]
         policies = (await self._as(SECURITY).get("/v1/policies")).expecting(200)["items"]
         self.pools["policies"] = [each["digest"] for each in policies]
+        self.pools["partners"] = [await self._partner(number) for number in range(2)]
+        self.pools["partner_qualifications"] = [await self._agreement(each) for each in self.pools["partners"]]
         self.pools["emergencies"] = [await self._emergency(record) for record in self.pools["records"][:2]]
         await self._handover(leaving[1])
 
@@ -144,6 +148,13 @@ class Seed:
         title = {"zh": "项目组", "en": "Project"}
         new = {"code": f"contract-{number}", "title": title, "kind": "project", "parent": self._demo["units"][SERVICE]}
         return str((await self._post(ADMINISTRATOR, "/v1/units", new))["id"])
+
+    async def _partner(self, number: int) -> str:
+        return str((await self._post(ADMINISTRATOR, "/v1/partners", {"title": f"合作机构{number}"}))["id"])
+
+    async def _agreement(self, partner: str) -> dict[str, str]:
+        made = await self._post(ADMINISTRATOR, f"/v1/partners/{partner}/qualifications", AGREEMENT)
+        return {"partner": partner, "id": made["id"]}
 
     async def _emergency(self, record: str) -> str:
         new = {"record": record, "purpose": PURPOSE, "reason": "客户来电报失"}

@@ -16,7 +16,7 @@ from tests.conftest import RunningStack
 from tests.contract.matrix_bodies import added, loose
 from tests.contract.matrix_callers import Called, Callers
 from tests.contract.matrix_calls import AT_ONCE, Calls, Cell, cells, slug
-from tests.contract.matrix_objects import good
+from tests.contract.matrix_objects import good, is_prepared
 from tests.contract.matrix_state import changed, kept, settled
 from tests.contract.prepared import Good, Prepared
 from tests.contract.seed import EMPLOYEE, Seed
@@ -95,6 +95,12 @@ def test_no_body_takes_fields_that_are_not_declared() -> None:
         for place in loose(each.body, documents[each.part])
     }
     assert found == set()
+
+
+def test_every_operation_that_names_an_object_or_takes_a_body_has_one_to_be_called_with() -> None:
+    found = matrices.operations(matrices.documents())
+    needy = [each for each in found if (each.has_objects or each.body is not None) and not is_prepared(each.id)]
+    assert [each.address for each in needy] == []
 
 
 async def test_every_refusal_of_the_matrix_is_exact_and_changes_nothing(world: World) -> None:
