@@ -103,7 +103,7 @@ async def alter(
     preconditions.require_match(if_match, client.version)
     after = replace(client, **wanted)
     rules.ensure_no_scope_conflict(change.policy, client.scopes, after.scopes)
-    client_rules.ensure_consistent(after, zones)
+    client_rules.ensure_consistent(after, zones if "zones" in wanted else {*zones, *client.zones})
     changed = tuple(sorted(name for name in wanted if getattr(after, name) != getattr(client, name)))
     if not changed:
         return client
