@@ -19,7 +19,7 @@ def client_id() -> str:
 
 def key_set() -> list[dict[str, Any]]:
     """A key of each kind that may be registered."""
-    pairs = (OKPKey.generate_key("Ed25519"), ECKey.generate_key("P-256"), RSAKey.generate_key(2048))
+    pairs: list[Any] = [OKPKey.generate_key("Ed25519"), ECKey.generate_key("P-256"), RSAKey.generate_key(2048)]
     return [{**pair.as_dict(private=False), "kid": f"key-{at}"} for at, pair in enumerate(pairs)]
 
 
