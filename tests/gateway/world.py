@@ -30,6 +30,8 @@ from dossier_local.cluster import Cluster
 PASSWORD = "correct horse battery 9"
 PATIENCE = 60
 """Seconds: how long a machine takes is no verdict."""
+EARLY = 60
+"""Seconds before its end from which on a token is replaced."""
 _SECRETS: dict[tuple[str, str], str] = {}
 """Of second factors, by database and account: all worlds on one database have the same people."""
 ROOT = ("GROUP", "集团", "Group")
@@ -187,7 +189,7 @@ class World:
     clock: TestClock
     port: int
     made: Ceremony
-    _tokens: dict[str, str] = field(default_factory=dict)
+    _tokens: dict[str, tuple[str, datetime, datetime]] = field(default_factory=dict)
     _serial: int = 0
 
     @property
@@ -196,10 +198,13 @@ class World:
 
     async def token(self, username: str, password: str = PASSWORD, *, fresh: bool = False) -> str:
         """An access token of a person, by the sign-in page."""
-        if fresh or username not in self._tokens:
+        now = self.clock.now()
+        token, since, until = self._tokens.get(username, ("", now, now))
+        if fresh or not since <= now < until:
             issued = await authorization.tokens(await self.browser(), username, password)
-            self._tokens[username] = issued["access_token"]
-        return self._tokens[username]
+            token, until = issued["access_token"], now + timedelta(seconds=issued["expires_in"] - EARLY)
+            self._tokens[username] = token, now, until
+        return token
 
     async def browser(self) -> httpx.AsyncClient:
         """A client with cookies of its own, and authenticators at hand."""
