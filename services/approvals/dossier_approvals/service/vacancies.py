@@ -47,11 +47,9 @@ async def staff(
 ) -> None:
     """Takes out who is gone, and adds who holds the office and is no candidate yet; the requester never decides."""
     request = loaded.request
-    present = {
-        each.person
-        for each in loaded.candidates
-        if each.position == stage.position and each not in gone and each.removed_at is None
-    }
+    here = [each for each in loaded.candidates if each.position == stage.position and each.removed_at is None]
+    staying = [each for each in here if each not in gone]
+    present = {each.person for each in staying}
     added = [each for each in holders if each.person not in present and each.person != request.requester_person]
     if not gone and not added:
         return
@@ -62,7 +60,8 @@ async def staff(
         rows = [marks | {"account": each.account, "person": each.person} for each in added]
         await repository.restore_candidates(session, rows)
     if stage.quorum == "all":
-        await _count_all(session, loaded, stage, present | {each.person for each in added})
+        holding = {each.person for each in staying if not each.escalated} | {each.person for each in added}
+        await _count_all(session, loaded, stage, holding)
     replaced = CandidatesReplaced(
         request=request.id,
         stage=stage.name,
@@ -72,14 +71,14 @@ async def staff(
     await outbox.add(session, replaced, by=None, at=now)
 
 
-async def _count_all(session: AsyncSession, loaded: Loaded, stage: RequestStage, present: Collection[UUID]) -> None:
-    """All are all who are there now, and who has decided in this round."""
+async def _count_all(session: AsyncSession, loaded: Loaded, stage: RequestStage, holding: Collection[UUID]) -> None:
+    """All are all who hold the office now, and who has decided in this round; not whom an escalation added."""
     voted = {
         each.person
         for each in loaded.decisions
         if each.position == stage.position and each.round == loaded.request.round
     }
-    needed = len({*present, *voted} - {loaded.request.requester_person})
+    needed = len({*holding, *voted} - {loaded.request.requester_person})
     if needed:
         await repository.change_stage(session, loaded.request.id, stage.position, needed=needed)
 
