@@ -11,10 +11,10 @@ OPEN, CLASSIFIED = "internal", "confidential"
 """Levels of the records that are there: listed to all, and to the custodian alone."""
 NONE_THERE: Final = frozenset(
     {"list_authorisations", "show_authorisation", "decide_authorisation", "show_checkpoint_of", "show_tile_of"}
-    | {"show_entries_of", "open_bodies_of", "assign_custodian"}
+    | {"show_entries_of", "open_bodies_of", "assign_custodian", "reset_second_factor"}
 )
-"""The policy of the stack wants no authorisations, its log was never restored, no record lacks a custodian: nothing
-is there that could be named."""
+"""The policy of the stack wants no authorisations, its log was never restored, no record lacks a custodian, and those
+who leave have no second factor: nothing is there that could be named."""
 BY_BODY: Final = frozenset({"request_authorisation"})
 """What is asked for says which scope is needed."""
 NEW: Final = "00000000-0000-4000-8000-000000000000"
