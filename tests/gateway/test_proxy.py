@@ -361,7 +361,7 @@ async def test_a_caller_who_leaves_takes_his_call_with_him(world: World, clerk: 
 async def test_too_many_calls_are_told_when_to_come_again(
     cluster: Cluster, world: World, clerk: str, tmp_path: Any
 ) -> None:
-    settings = worlds.settings_for(cluster, tmp_path, worlds.free_port(), calls_per_second=0.5, calls_at_once=3)
+    settings = worlds.settings_for(cluster, tmp_path, worlds.free_port(), calls_per_second=0.01, calls_at_once=3)
     async with worlds.gateway(settings, world.clock) as (proxy, http, _port):
         header = {"Authorization": f"Bearer {await world.token(clerk)}"}
         answers = [await http.get("/v1/records", headers=header) for _ in range(5)]

@@ -41,8 +41,8 @@ class Limits:
     body_seconds: float = 30.0
     """Silence within a body; also how long an answer may wait for a peer that does not read it."""
     idle_seconds: float = 75.0
-    linger_seconds: float = 2.0
-    """How long a peer may take to notice that nothing more of what it sends is read."""
+    linger_seconds: float = 5.0
+    """Silence after which a connection that is over is dropped; who goes on sending may first read his answer."""
     per_address: int = 1024
     """Connections of one address."""
     exempt: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -165,6 +165,7 @@ class Http1(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Reads on, unless this connection is over."""
         if self._phase is Phase.OVER or self._parser is None:
+            self._heard = self._loop.time()
             return
         if self._phase is Phase.IDLE:
             self._begin()
@@ -214,13 +215,15 @@ class Http1(asyncio.Protocol):
             self._refuse(RequestTimeout())
         elif self._phase is Phase.IDLE and since > limits.idle_seconds:
             self.transport.close()
-        elif self._phase is Phase.OVER and self._exchange is None and since > self._patience():
+        elif self._phase is Phase.OVER and self._exchange is None and self._lingered(now):
             self.transport.abort()
 
-    def _patience(self) -> float:
-        """How long this connection, which is over, may take to end: longer while there is something to be sent."""
-        limits = self.door.limits
-        return limits.body_seconds if self.transport.get_write_buffer_size() else limits.linger_seconds
+    def _lingered(self, now: float) -> bool:
+        """Whether this connection, which is over, has had its time: more while anything is sent or comes."""
+        if now - self._since > self.door.limits.body_seconds:
+            return True
+        silent = now - max(self._heard, self._since) > self.door.limits.linger_seconds
+        return silent and not self.transport.get_write_buffer_size()
 
     # ---- the parser's side; what these raise, `data_received` finds as the context of a parser's error
 
