@@ -329,7 +329,7 @@ async def test_a_worker_that_is_killed_again_and_again_hands_each_record_over_on
             count: int = await world.owner.fetchval("SELECT count(*) FROM custody_items")
             return count >= least
 
-        await eventually(gone_on, expected=True)
+        await eventually(gone_on, expected=True, seconds=120)
         process.kill()
         await process.wait()
     await hand_over(world)
