@@ -74,6 +74,7 @@ class Upstream(asyncio.Protocol):
             raise Broken("closed while it was idle", untouched=True)
         self._parser = httptools.HttpResponseParser(self)
         self._busy, self._sent, self._complete, self._touched = True, False, False, False
+        self._forget()  # else a long answer before this one would stand for the answer that is awaited
         self._pieces, self._waiting = [], 0
         self.heard = self._loop.time()
         self._transport.write(head + body if body else head)
@@ -222,6 +223,10 @@ class Upstream(asyncio.Protocol):
         """Once an answer, but for what a part says before it (1xx)."""
         if self._complete:
             raise Broken("a second answer")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of an answer's head is known."""
         self.status, self.length, self.headers, self._head, self._delimited = 0, None, [], 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
