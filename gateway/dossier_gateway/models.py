@@ -277,7 +277,7 @@ class Client(Base):
 class BrowserSession(Base):
     """A person who signed in with a browser, from an address in `zone`.
 
-    `last_seen_at` is of the minute, and moves when a code or a token is asked for; left alone, it ends at `idle_ends_at`.
+    `last_seen_at` is of the minute; a code or a token that is asked for moves it. Left alone it ends at `idle_ends_at`.
     """
 
     __tablename__ = "browser_sessions"
