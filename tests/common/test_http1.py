@@ -65,7 +65,7 @@ def answering(status: int, headers: Sequence[tuple[bytes, bytes]], *pieces: byte
 
 
 async def body_of(receive: Receive) -> bytes:
-    body = b""
+    body: bytes = b""
     while True:
         message: Message = await receive()
         body += message.get("body", b"")
