@@ -50,7 +50,9 @@ def problems() -> str:
     for part in PARTS:
         importlib.import_module(f"dossier_{part}.main")
     found: dict[tuple[int, str], list[Words]] = {}
-    for cls in sorted(set(_descendants(Problem)), key=lambda each: (len(each.__mro__), each.__module__)):
+    for cls in sorted(
+        set(_descendants(Problem)), key=lambda each: (len(each.__mro__), each.__module__, each.__qualname__)
+    ):
         # What inherits its slug is a variant with words of its own, and the same to clients. Tests have problems too.
         if "slug" in vars(cls) and cls.__module__.startswith("dossier_"):
             words = found.setdefault((cls.status, cls.slug), [])
