@@ -16,6 +16,7 @@ from tests.contract.prepared import Good, Prepared
 from dossier_local.matrix import NO_SCOPE, Answer, Matrix, Operation, Whose
 
 AT_ONCE: Final = 16
+TRIES: Final = 3
 LEVELS: Final = frozenset({OPEN, CLASSIFIED})
 PROBLEM: Final = "application/problem+json"
 PERSON_NEEDED: Final = "person-needed"
@@ -98,7 +99,7 @@ class Calls:
         return good(cell.operation.id, self.there, cell.level), None
 
     async def send(self, operation: Operation, values: Good, token: str | None) -> httpx.Response:
-        """One call with these values."""
+        """One call with these values; repeated as it is told to where a part has no time."""
         path = operation.path
         for name, value in values.path.items():
             path = path.replace(f"{{{name}}}", value)
@@ -109,9 +110,13 @@ class Calls:
             content, headers["Content-Type"] = values.file.encode(), "text/csv"
         elif values.body is not None:
             content, headers["Content-Type"] = json.dumps(values.body).encode(), "application/json"
-        return await self.http.request(
-            operation.method, path, params=dict(values.query), headers=headers, content=content
-        )
+        query = dict(values.query)
+        for _ in range(TRIES):
+            answer = await self.http.request(operation.method, path, params=query, headers=headers, content=content)
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or "retry-after" not in answer.headers:
+                break
+            await asyncio.sleep(int(answer.headers["retry-after"]))
+        return answer
 
     async def _fault(self, cell: Cell, values: Good, shown: str | None, answer: httpx.Response) -> str | None:
         """What is wrong with an answer, or None."""
