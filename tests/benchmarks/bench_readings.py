@@ -18,7 +18,7 @@ import psutil
 import pytest
 from tests.support.tokens import TestKeys, txn_token
 
-from dossier_common.keys import SigningKey
+from dossier_gateway import keys as token_keys
 from dossier_local.client import Client, connected, until
 from dossier_local.customer_files import files, sheet
 from dossier_local.launched import RunningStack
@@ -132,7 +132,7 @@ async def test_audited_readings_beside_a_bare_select(stack: RunningStack, client
     assert records
     clerk = stack.demo["accounts"][CLERK]
     keys = TestKeys()
-    keys.signing = SigningKey.read(stack.state.folder / "secrets" / "gateway-token-key.pem")
+    keys.signing = token_keys.read(stack.state.folder / "secrets" / "gateway-token-key.pem").current
 
     async def bare() -> list[str]:
         return [_get(f"/{record}", {}) for record in records]

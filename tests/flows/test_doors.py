@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import RunningStack
 from tests.support.tokens import TestKeys, txn_token
 
-from dossier_common.keys import SigningKey
+from dossier_gateway import keys as token_keys
 from dossier_local.client import Client, connected, until
 
 DOORS = {
@@ -35,7 +35,7 @@ async def direct() -> AsyncIterator[httpx.AsyncClient]:
 
 def _keys_of(stack: RunningStack) -> TestKeys:
     keys = TestKeys()
-    keys.signing = SigningKey.read(stack.state.folder / "secrets" / "gateway-token-key.pem")
+    keys.signing = token_keys.read(stack.state.folder / "secrets" / "gateway-token-key.pem").current
     return keys
 
 

@@ -234,7 +234,7 @@ async def _clients(state: State, admin: Caller) -> dict[str, Any]:
 
 async def _plan(manager: Caller, unit: str) -> str:
     async for plan in manager.every("/v1/collection-plans"):
-        if plan["title"] == PLAN["title"]:
+        if (plan["title"], plan["unit"]) == (PLAN["title"], unit):
             found: str = plan["id"]
             return found
 

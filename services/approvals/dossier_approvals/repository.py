@@ -291,9 +291,10 @@ async def grants_of(
     """
     query = select(Grant).order_by(Grant.id.desc()).limit(limit)
     if units is not None:
-        elsewhere = exists().where(RequestRecord.request == Grant.request, RequestRecord.unit.not_in(units))
+        records = RequestRecord.request == Grant.request
+        within = exists().where(records) & ~exists().where(records, RequestRecord.unit.not_in(units))
         decided = exists().where(Decision.request == Grant.request, Decision.person == person)
-        query = query.where(or_(Grant.holder_person == person, decided, ~elsewhere))
+        query = query.where(or_(Grant.holder_person == person, decided, within))
     if before is not None:
         query = query.where(Grant.id < before)
     return list((await session.execute(query)).scalars())

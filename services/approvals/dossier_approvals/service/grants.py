@@ -49,7 +49,8 @@ async def _seen(session: AsyncSession, policy: Policy, grant_id: UUID, by: Subje
     grant, takes_part = await _of_case(session, grant_id, by, lock=lock)
     if not takes_part:
         units = await _units_revoked(session, policy, by)
-        if units is not None and not await repository.units_of_request(session, grant.request) <= units:
+        those = await repository.units_of_request(session, grant.request)
+        if units is not None and not (those and those <= units):
             raise Hidden
     return grant
 
