@@ -273,9 +273,7 @@ async def test_new_key_of_the_gateway_is_found(gateway: Gateway, monkeypatch: py
     await gateway.verify(old)
 
 
-async def test_key_that_was_withdrawn_is_trusted_no_longer(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_key_that_was_withdrawn_is_trusted_no_longer(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, stolen = gateway.txn(), gateway.keys
     await gateway.verify(seen)
     monkeypatch.setattr(auth, "KEEP_KEYS", 0.0)

@@ -243,8 +243,13 @@ async def test_the_database_itself_refuses_an_approval_by_the_proposer_and_a_sec
     version = await proposed(world, "secadmin", pack("trial-database"))
     database = world.proxy.own.state.database
     row = {
-        "digest": version["digest"], "proposer_person": version["proposer_person"], "account": new_id(),
-        "person": version["proposer_person"], "verdict": "approve", "comment": b"x", "at": world.clock.now(),
+        "digest": version["digest"],
+        "proposer_person": version["proposer_person"],
+        "account": new_id(),
+        "person": version["proposer_person"],
+        "verdict": "approve",
+        "comment": b"x",
+        "at": world.clock.now(),
     }
 
     async def insertion(**changed: Any) -> None:
