@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -200,11 +201,19 @@ class World:
         """An access token of a person, by the sign-in page."""
         now = self.clock.now()
         token, since, until = self._tokens.get(username, ("", now, now))
-        if fresh or not since <= now < until:
+        if fresh or not since <= now < until or await self._revoked(token):
             issued = await authorization.tokens(await self.browser(), username, password)
             token, until = issued["access_token"], now + timedelta(seconds=issued["expires_in"] - EARLY)
             self._tokens[username] = token, now, until
         return token
+
+    async def _revoked(self, token: str) -> bool:
+        """Whether a test has ended it since."""
+        payload = token.split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        query = text("SELECT EXISTS (SELECT FROM revocations WHERE id IN (CAST(:jti AS uuid), CAST(:sid AS uuid)))")
+        async with self.proxy.own.state.database.session() as session:
+            return bool((await session.execute(query, {name: claims[name] for name in ("jti", "sid")})).scalar_one())
 
     async def browser(self) -> httpx.AsyncClient:
         """A client with cookies of its own, and authenticators at hand."""
