@@ -38,7 +38,8 @@ COVERED_BY = 1
 """So many roles run the coverage phase of an operation: what it tests, the schema, is the same for all."""
 ENOUGH = 0.8
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400)
+"""All roles are called in the set-up of the first test."""
 
 
 @dataclass(frozen=True)

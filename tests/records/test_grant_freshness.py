@@ -257,7 +257,14 @@ class Approvals:
             await outbox.add(session, grant, by=None, at=now)
 
     async def revoke(self, world: World, grant: GrantIssued) -> None:
-        token = txn_token(world.keys, "approvals", ["grants:revoke", "grants:read"], account=new_id(), person=new_id())
+        token = txn_token(
+            world.keys,
+            "approvals",
+            ["grants:revoke", "grants:read"],
+            account=new_id(),
+            person=new_id(),
+            at=world.clock.now(),
+        )
         answer = await self.http.post(
             f"/v1/grants/{grant.grant}/revocation", json={"reason": "lost"}, headers={"Txn-Token": token}
         )
@@ -284,7 +291,7 @@ async def approvals(world: World, cluster: Cluster) -> AsyncIterator[Approvals]:
         context = await stack.enter_async_context(opened("approvals", settings, world.clock))
         follower = await stack.enter_async_context(opened("records", world.settings, world.clock))
         for peers in (follower.peers, world.app.state.peers):
-            introduce(peers, world.keys, {"approvals": app})
+            introduce(peers, world.keys, {"approvals": app}, world.clock)
         yield Approvals(app, http, context, context.relay(), follower.consumer("approvals", handlers.apply), owner)
     await owner.close()
 
@@ -304,7 +311,7 @@ async def test_a_revocation_cannot_get_stuck(world: World, approvals: Approvals)
     assert await statuses() == [200, 200]
     introduce(world.app.state.peers, world.keys, {})  # while it is fresh, approvals is not needed
     assert await statuses() == [200, 200]
-    introduce(world.app.state.peers, world.keys, {"approvals": approvals.app})
+    introduce(world.app.state.peers, world.keys, {"approvals": approvals.app}, world.clock)
 
     world.clock.advance(SECOND)
     await approvals.revoke(world, revoked)  # the relay is dead: the event gets no number, and NATS never has it

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from tests.support.tokens import ISSUER, TestKeys, service_token
 
 from dossier_common.auth import Verifier
+from dossier_common.clock import Clock, SystemClock
 from dossier_common.peers import Peers
 from dossier_common.settings import PartSettings
 from dossier_local.cluster import Cluster
@@ -54,13 +55,17 @@ async def serving(app: FastAPI, keys: TestKeys) -> AsyncIterator[httpx.AsyncClie
             yield client
 
 
-def introduce(peers: Peers, keys: TestKeys, apps: Mapping[str, FastAPI]) -> None:
-    """Lets a part call these applications, with tokens of a gateway that has the test's keys; all others are away."""
+def introduce(peers: Peers, keys: TestKeys, apps: Mapping[str, FastAPI], clock: Clock | None = None) -> None:
+    """Lets a part call these applications, with tokens of a gateway that has the test's keys; all others are away.
+
+    `clock` is that of the applications, where it stands still.
+    """
+    issued_at = (clock or SystemClock()).now
 
     async def token(request: Request) -> JSONResponse:
         form = await request.form()
         audience = str(form["resource"]).rsplit(":", 1)[-1]
-        issued = service_token(keys, audience, str(form["client_id"]), str(form["scope"]).split())
+        issued = service_token(keys, audience, str(form["client_id"]), str(form["scope"]).split(), at=issued_at())
         return JSONResponse({"access_token": issued, "token_type": "Bearer", "expires_in": 300})
 
     async def jwks(_request: Request) -> JSONResponse:

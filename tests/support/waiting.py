@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 
-async def eventually(ask: Callable[[], Coroutine[Any, Any, object]], expected: object, seconds: float = 20) -> None:
+async def eventually(ask: Callable[[], Coroutine[Any, Any, object]], expected: object, seconds: float = 60) -> None:
     """Returns when the answer is as expected; fails after some time."""
     until = asyncio.get_running_loop().time() + seconds
     while (found := await ask()) != expected:
