@@ -45,7 +45,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         policy=state.policy,
         clock=state.clock,
         term=Term(timedelta(hours=settings.session_hours), state.oauth.idle),
-        family_term=state.oauth.family_term,
+        family_term=state.oauth.terms.family,
         seal=Seal(state.signing_key),
     )
     state.documents = documents.Documents(app, settings)
@@ -87,7 +87,7 @@ def main() -> None:
         app = asgi(settings)
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f"{__spec__.name}: no route table from {settings.common.api_dir}: {error}") from error
-    serve("gateway", app, settings, limits=settings.limits)
+    serve("gateway", app, settings, limits=settings.limits, public=True)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
 from uuid import UUID
 
 from joserfc import jwt
@@ -53,6 +53,20 @@ class Algorithms(JWSRegistry):
 
 
 _OWN: Final = {name: Algorithms(algorithms=[name]) for name in (ALGORITHM, IDENTITY_ALGORITHM)}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long an access token lives, and at most any token of a family: so long a revocation is kept."""
+
+    access: timedelta
+    family: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        access = timedelta(minutes=settings.access_token_minutes)
+        return cls(access, timedelta(days=settings.refresh_days) + access)
 
 
 @dataclass(frozen=True, slots=True)

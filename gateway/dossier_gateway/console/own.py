@@ -99,7 +99,7 @@ async def end_session_by_form(door: Here) -> Response:
     try:
         wanted = UUID(form.get("session", ""))
         async with door.database.transaction() as session:
-            term = door.server.family_term
+            term = door.server.terms.family
             await sessions.end_own(session, wanted, by=_as(signed_in), now=door.now, term=term)
     except (ValueError, NotFound):  # it was ended meanwhile, as he wished
         return await _sessions(door, signed_in)
@@ -110,7 +110,7 @@ async def end_session_by_form(door: Here) -> Response:
 
 async def _sessions(door: Door, signed_in: SignedInUser, done: str | None = None) -> Response:
     async with door.database.session() as session:
-        listed = await sessions.listed(session, signed_in.user.id, door.now, door.server.access_term)
+        listed = await sessions.listed(session, signed_in.user.id, door.now, door.server.terms.access)
     shown = [
         Shown(
             id=row.id,

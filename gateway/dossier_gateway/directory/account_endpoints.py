@@ -15,7 +15,6 @@ from dossier_common.problems import NotFound
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import accounts, schemas
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.holding_endpoints import as_assignment
 from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import ByAuthorisation, IfMatch
@@ -135,7 +134,7 @@ async def disable_account(
         body.reason,
         by=caller,
         clock=state.clock,
-        terms=Terms.of(state.settings),
+        terms=state.oauth.terms,
         authorisation=authorisation,
     )
     return schemas.Account(**_fields(row, response))

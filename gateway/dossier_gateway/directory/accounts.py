@@ -23,13 +23,13 @@ from dossier_common.ids import new_id
 from dossier_common.policy import Operation, Policy, UnknownNameError
 from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import access, repository, rules
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.offboarding_repository import held_by_others
 from dossier_gateway.directory.repository import AccountRow, Reading
 from dossier_gateway.directory.rules import DisablingReason
 from dossier_gateway.errors import LastOfficer, Taken, UnknownReference
 from dossier_gateway.oauth.clients import digest
+from dossier_gateway.tokens import Terms
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import ClientManager
 from dossier_gateway.directory import client_repository, client_rules, clients
 from dossier_gateway.directory import client_schemas as schemas
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.client_repository import ClientRow
 from dossier_gateway.directory.clients import Change
 from dossier_gateway.directory.paging import after_name
@@ -121,7 +120,7 @@ async def disable_client(
     client_id: ClientId, body: Disabling, request: Request, response: Response, session: Write, change: Changing
 ) -> schemas.Client:
     """Ends its tokens, and those that persons got by it, within two seconds at every replica."""
-    terms = Terms.of(request.app.state.settings)
+    terms = request.app.state.oauth.terms
     row = await clients.disable(session, client_id, body.reason, change, terms)
     return schemas.Client(**_fields(row, response))
 

@@ -24,12 +24,12 @@ from dossier_common.policy import Operation, Policy
 from dossier_common.problems import Conflict, NotFound
 from dossier_common.topology import PARTS
 from dossier_gateway.directory import access, client_repository, client_rules, rules
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.client_repository import ClientRow
 from dossier_gateway.directory.rules import DisablingReason
 from dossier_gateway.errors import Taken
 from dossier_gateway.oauth.clients import CLI, CONSOLE, digest
+from dossier_gateway.tokens import Terms
 
 RESERVED = frozenset({*PARTS, CONSOLE, CLI})
 

@@ -27,13 +27,13 @@ from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import access, rules
 from dossier_gateway.directory import offboarding_repository as repository
 from dossier_gateway.directory import repository as directory
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.accounts import ensure_offices_kept
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.offboarding_repository import Held, OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import REASONS, Kind, Reason
 from dossier_gateway.directory.repository import AssignmentRow
 from dossier_gateway.errors import UnknownReference
+from dossier_gateway.tokens import Terms
 
 WHY = "offboarding"
 """What the events of the single changes say as their reason."""

@@ -13,7 +13,6 @@ from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer
 from dossier_gateway.directory import offboarding, offboarding_schemas
 from dossier_gateway.directory import offboarding_repository as repository
-from dossier_gateway.directory.access import Terms
 from dossier_gateway.directory.offboarding import Wish
 from dossier_gateway.directory.offboarding_repository import OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import Kind
@@ -47,7 +46,7 @@ async def offboard_person(
         wish,
         by=caller,
         clock=state.clock,
-        terms=Terms.of(state.settings),
+        terms=state.oauth.terms,
         authorisation=authorisation,
     )
     response.headers["Location"] = f"/v1/accounts/{account_id}/offboarding"

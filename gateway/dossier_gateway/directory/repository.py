@@ -1,5 +1,6 @@
 """SQL of the directory."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -268,12 +269,17 @@ async def add_account(session: AsyncSession, account: AccountRow, now: datetime)
 
 async def add_enrolment(session: AsyncSession, digest: bytes, account: UUID, now: datetime, until: datetime) -> None:
     """Keeps a new enrolment code; those before it are void."""
+    await void_enrolments(session, [account], now)
+    await session.execute(insert(EnrolmentCode).values(digest=digest, account=account, expires_at=until))
+
+
+async def void_enrolments(session: AsyncSession, accounts: Collection[UUID], now: datetime) -> None:
+    """Enrolment codes of these accounts that nobody used are of no use any more."""
     await session.execute(
         update(EnrolmentCode)
-        .where(EnrolmentCode.account == account, EnrolmentCode.used_at.is_(None))
+        .where(EnrolmentCode.account.in_(accounts), EnrolmentCode.used_at.is_(None))
         .values(used_at=now)
     )
-    await session.execute(insert(EnrolmentCode).values(digest=digest, account=account, expires_at=until))
 
 
 async def change_account(session: AsyncSession, account: UUID, **values: object) -> None:

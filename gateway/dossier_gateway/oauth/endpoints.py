@@ -129,7 +129,7 @@ async def sign_out(door: Here) -> Response:
     form = dict(await read_form(door.request))
     if not door.form_is_ours(form.get("form", "")):
         raise Invalid("The form is none of this browser.")
-    await door.desk.sign_out(door.server, door.request.cookies.get(door.session_cookie, ""))
+    await door.desk.sign_out(door.cookie(door.session_cookie))
     response = pages.render(door.request, "signed_out.html")
     door.drop_cookie(response, door.session_cookie)
     return response

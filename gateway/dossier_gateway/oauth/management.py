@@ -85,7 +85,7 @@ async def _leave(door: Door, parameters: Sequence[tuple[str, str]], *, confirmed
     if not (confirmed or nobody or its_own):
         return _ask(door, {name: value for name, value in parameters if name in KEPT}, leave)
     if user is not None:
-        await door.desk.sign_out(door.server, door.cookie(door.session_cookie))
+        await door.desk.sign_out(door.cookie(door.session_cookie))
     response = _left(door, leave)
     door.drop_cookie(response, door.session_cookie)
     return response

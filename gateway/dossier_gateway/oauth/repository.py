@@ -176,13 +176,8 @@ def enrolment_for_update(session: Session, code: str, now: datetime) -> User | N
     return User(*row) if row else None
 
 
-def use_enrolments(session: Session, account: UUID, now: datetime) -> None:
-    """All codes of the account are used up, and the account is active."""
-    session.execute(
-        update(EnrolmentCode)
-        .where(EnrolmentCode.account == account, EnrolmentCode.used_at.is_(None))
-        .values(used_at=now)
-    )
+def activate(session: Session, account: UUID) -> None:
+    """The person of the account has set his password."""
     session.execute(update(Account).where(Account.id == account).values(state="active"))
 
 
@@ -254,17 +249,6 @@ def signed_in(session: Session, secret: str, now: datetime) -> SignedInUser | No
         .where(BrowserSession.digest == digest(secret), *_live(now), Account.state == "active")
     ).one_or_none()
     return SignedInUser(row[0], User(*row[3:]), row[1], tuple(row[2])) if row else None
-
-
-def end_session(session: Session, browser: UUID, now: datetime) -> list[UUID]:
-    """Ends a session; the families of tokens that came from it."""
-    session.execute(update(BrowserSession).where(BrowserSession.id == browser).values(ended_at=now))
-    families = (
-        select(RefreshToken.family)
-        .where(RefreshToken.session == browser)
-        .union(select(AuthorizationCode.family).where(AuthorizationCode.session == browser))
-    )
-    return list(session.execute(families).scalars())
 
 
 def session_signed_in_at(session: Session, browser: UUID, now: datetime) -> datetime | None:

@@ -33,7 +33,7 @@ from dossier_gateway.oauth.call import Call, current, working_on
 from dossier_gateway.oauth.clients import CLI, CONSOLE, LOOPBACK, OPENID, PERSON_GRANTS, PartClient, RegisteredClient
 from dossier_gateway.oauth.errors import InvalidClient
 from dossier_gateway.settings import Settings
-from dossier_gateway.tokens import SERVICE_MINUTES, Tokens
+from dossier_gateway.tokens import SERVICE_MINUTES, Terms, Tokens
 
 FORM: Final = "application/x-www-form-urlencoded"
 AnyClient = RegisteredClient | PartClient
@@ -117,11 +117,10 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
     def __init__(self, settings: Settings, policy: Policy, tokens: Tokens) -> None:
         super().__init__(scopes_supported=[*map(str, FOR_PEOPLE), OPENID])
         self.issuer = settings.common.issuer
-        self.audit_log_vkey = settings.audit_log_vkey
+        self.audit_log_vkey = settings.log_vkey
         self.tokens = tokens
         self._settings, self._policy = settings, policy
-        self.family_term = timedelta(days=settings.refresh_days, minutes=settings.access_token_minutes)
-        self.access_term = timedelta(minutes=settings.access_token_minutes)
+        self.terms = Terms.of(settings)
         self.idle = timedelta(minutes=settings.session_idle_minutes)
         self._built_in = built_in(self.issuer)
         self._iss = _Issuer(self.issuer)
@@ -135,7 +134,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
 
     def call(self, session: Session, now: datetime) -> Call:
         """A fresh call."""
-        return Call(session, now, self.family_term)
+        return Call(session, now, self.terms.family)
 
     def token(self, session: Session, asked: Asked, now: datetime) -> tuple[Answer, Call]:
         """POST /oauth/token."""
@@ -314,7 +313,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         """Seconds that a token lasts: never longer than the session that it comes from."""
         if isinstance(client, PartClient):
             return SERVICE_MINUTES * 60
-        call, term = current(), self._settings.access_token_minutes * 60
+        call, term = current(), int(self.terms.access.total_seconds())
         if call.browser_until is None:
             return term
         return max(1, min(term, int((call.browser_until - call.now).total_seconds())))

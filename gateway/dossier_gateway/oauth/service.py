@@ -29,14 +29,15 @@ from dossier_common.database import Database
 from dossier_common.identity import Subject
 from dossier_common.policy import PasswordRules, Policy
 from dossier_gateway import passwords, second_factor
+from dossier_gateway.directory import repository as directory
 from dossier_gateway.errors import UnknownReference, WeakPassword, WrongPassword
 from dossier_gateway.oauth import credentials, repository
 from dossier_gateway.oauth.clients import CONSOLE
 from dossier_gateway.oauth.credentials import Factor, Step
 from dossier_gateway.oauth.repository import Password, SignedInUser, Term, User
-from dossier_gateway.oauth.server import Server
 from dossier_gateway.passwords import Hasher
 from dossier_gateway.second_factor import ONE_TIME, PASSWORD, Seal
+from dossier_gateway.sessions import repository as sessions
 from dossier_gateway.sessions.service import Reason, end_sessions
 
 STEP_TERM: Final = timedelta(minutes=5)
@@ -355,20 +356,21 @@ class SignInDesk:
             raise WeakPassword(found)
         encoded = await self.hasher.hash(password)
         await session.run_sync(repository.set_password, user.id, encoded, now)
-        await session.run_sync(repository.use_enrolments, user.id, now)
+        await directory.void_enrolments(session, [user.id], now)
+        await session.run_sync(repository.activate, user.id)
         await outbox.add(session, AccountEnrolled(account=user.id, person=user.person), by=_as(user), at=now)
         await self._end_all(session, user, now, None)
 
-    async def sign_out(self, server: Server, secret: str) -> None:
+    async def sign_out(self, secret: str) -> None:
         """Ends the browser's session, and every token that came from it."""
         now = self.clock.now()
         async with self.database.transaction() as session:
             found = await session.run_sync(repository.signed_in, secret, now)
             if found is None:
                 return
-            families = await session.run_sync(repository.end_session, found.session, now)
-            for family in families:
-                await session.run_sync(repository.revoke, family, now + server.family_term)
+            await sessions.end(
+                session, [found.user.id], only=found.session, keep=None, now=now, until=now + self.family_term
+            )
             ended = SignedOut(account=found.user.id, person=found.user.person)
             await outbox.add(session, ended, by=_as(found.user), at=now)
 

@@ -15,8 +15,8 @@ from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.oauth import repository as accounts
-from dossier_gateway.oauth.server import Server
 from dossier_gateway.sessions import repository, schemas, service
+from dossier_gateway.tokens import Terms
 
 router = make_router(tags=["sessions"])
 
@@ -37,7 +37,7 @@ async def list_own_sessions(request: Request, session: Read, caller: Anyone) -> 
 )
 async def end_own_session(session_id: UUID, request: Request, session: Write, caller: Anyone) -> Response:
     """Ends it, with every token that came from it, at every replica within two seconds."""
-    term = _server(request).family_term
+    term = _terms(request).family
     await service.end_own(session, session_id, by=caller, now=request.app.state.clock.now(), term=term)
     return Response(status_code=204)
 
@@ -111,7 +111,7 @@ async def change_own_password(body: schemas.NewPassword, request: Request, calle
 )
 async def expire_password(account_id: UUID, request: Request, session: Write, caller: AccountManager) -> Response:
     """On suspicion: the next sign-in asks for another password, and all sessions end. Not of one's own accounts."""
-    now, term = request.app.state.clock.now(), _server(request).family_term
+    now, term = request.app.state.clock.now(), _terms(request).family
     await service.expire_password(session, account_id, by=caller, now=now, term=term)
     return Response(status_code=204)
 
@@ -131,14 +131,14 @@ async def reset_second_factor(
 ) -> Response:
     """The person enrols anew at his next sign-in, where his roles need one; all sessions end. Not of one's own."""
     await _authorise(request, session, Operation.SECOND_FACTOR_RESET, account_id, caller, authorisation)
-    now, term = request.app.state.clock.now(), _server(request).family_term
+    now, term = request.app.state.clock.now(), _terms(request).family
     await service.reset_second_factor(session, account_id, by=caller, now=now, term=term)
     return Response(status_code=204)
 
 
-def _server(request: Request) -> Server:
-    server: Server = request.app.state.oauth
-    return server
+def _terms(request: Request) -> Terms:
+    terms: Terms = request.app.state.oauth.terms
+    return terms
 
 
 async def _authorise(
@@ -152,7 +152,7 @@ async def _end(
     request: Request, session: AsyncSession, account: UUID, only: UUID | None, by: Subject, named: UUID | None
 ) -> None:
     await _authorise(request, session, Operation.SESSIONS_END, account, by, named)
-    now, term = request.app.state.clock.now(), _server(request).family_term
+    now, term = request.app.state.clock.now(), _terms(request).family
     await service.end_by_officer(session, account, only, by=by, now=now, term=term)
 
 
@@ -177,6 +177,6 @@ async def _listed(request: Request, session: AsyncSession, account: UUID, *, cur
             amr=list(row.amr),
             clients=sorted(clients),
         )
-        for row, clients in await service.listed(session, account, now, _server(request).access_term)
+        for row, clients in await service.listed(session, account, now, _terms(request).access)
     ]
     return schemas.Sessions(items=items)

@@ -1,11 +1,11 @@
 """SQL of browsers' sessions."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, literal, or_, select, union, update
+from sqlalchemy import ColumnElement, Select, or_, select, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,6 +34,15 @@ class Ended:
     id: UUID
     account: UUID
     person: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Tokens that came from one code, and to whom they were given."""
+
+    id: UUID
+    client: str
+    account: UUID
 
 
 _SESSION = (
@@ -118,16 +127,38 @@ async def end(
         query = query.where(BrowserSession.id != keep)
     rows = await session.execute(query, execution_options={"synchronize_session": False})
     ended = [Ended(*row) for row in rows]
-    await revoke(session, [each.id for each in ended], until)
+    await revoke(session, await _families_of(session, [each.id for each in ended]), until)
     return sorted(ended, key=lambda each: each.id)
 
 
-async def revoke(session: AsyncSession, sessions: Collection[UUID], until: datetime) -> None:
-    """Every family of tokens that came from these sessions is refused."""
+async def _families_of(session: AsyncSession, sessions: Collection[UUID]) -> Sequence[UUID]:
+    """Every family of tokens that came from these sessions."""
     families = union(
         select(RefreshToken.family).where(RefreshToken.session.in_(sessions)),
         select(AuthorizationCode.family).where(AuthorizationCode.session.in_(sessions)),
-    ).subquery()
-    refused = select(families.c.family, literal(until))
-    if sessions:
-        await session.execute(upsert(Revocation).from_select(["id", "until"], refused).on_conflict_do_nothing())
+    )
+    return (await session.execute(families)).scalars().all()
+
+
+async def live_families(
+    session: AsyncSession, since: datetime, *, accounts: Collection[UUID] = (), client: str | None = None
+) -> list[Family]:
+    """Families of these accounts, or of this client, of which a token may be out that was issued after `since`.
+
+    Each began with a code, and lives as long as its refresh tokens. What was revoked is out of it: ask before you end.
+    """
+
+    def out(kind: type[AuthorizationCode | RefreshToken]) -> Select[UUID, str, UUID]:
+        mine = kind.account.in_(accounts) if client is None else kind.client == client
+        query = select(kind.family, kind.client, kind.account).where(mine, kind.expires_at > since)
+        return query.where(kind.family.not_in(select(Revocation.id)))
+
+    rows = await session.execute(union(out(AuthorizationCode), out(RefreshToken)))
+    return [Family(row[0], row[1], row[2]) for row in rows]
+
+
+async def revoke(session: AsyncSession, families: Collection[UUID], until: datetime) -> None:
+    """No token of these families holds any more; `until` is when the last of them would have ended."""
+    if families:
+        rows = [{"id": family, "until": until} for family in families]
+        await session.execute(upsert(Revocation).on_conflict_do_nothing(), rows)

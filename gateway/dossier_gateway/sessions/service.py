@@ -40,7 +40,7 @@ async def end_sessions(
 ) -> int:
     """Ends all sessions of these accounts, with their tokens; how many it were.
 
-    `term` is how long a token can still be about (`Server.family_term`). `only` ends one, `keep` spares one.
+    `term` is how long a token can still be about (`Terms.family`). `only` ends one, `keep` spares one.
     """
     ended = await repository.end(session, accounts, only=only, keep=keep, now=now, until=now + term)
     events = [SessionEnded(session=each.id, account=each.account, person=each.person, reason=reason) for each in ended]
