@@ -85,7 +85,6 @@ def _scope_of_person(
     if repository.session_signed_in_at(call.session, browser, call.now) is None:
         return None
     call.browser = browser  # what it was opened with says which roles count
-    call.browser = browser
     return _written(server.granted(client, user, frozenset(scope.split())))
 
 
