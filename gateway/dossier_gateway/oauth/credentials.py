@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_gateway.models import Assignment, BrowserSession, Credential, RecoveryCode, SecondFactor, SignInStep
+from dossier_gateway.models import BrowserSession, Credential, RecoveryCode, SecondFactor, SignInStep
 from dossier_gateway.oauth.clients import digest
 
 
@@ -30,14 +30,6 @@ class Step:
     amr: tuple[str, ...]
     secret: bytes | None
     session: UUID | None
-
-
-async def roles_of_person(session: AsyncSession, person: UUID, now: datetime) -> list[str]:
-    """The roles that a person holds now, by any of his accounts."""
-    query = select(Assignment.role).where(
-        Assignment.person == person, or_(Assignment.valid_until.is_(None), Assignment.valid_until > now)
-    )
-    return list((await session.execute(query.distinct())).scalars())
 
 
 async def factor_for_update(session: AsyncSession, account: UUID) -> Factor | None:

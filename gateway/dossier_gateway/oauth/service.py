@@ -30,6 +30,7 @@ from dossier_common.identity import Subject
 from dossier_common.policy import PasswordRules, Policy
 from dossier_gateway import passwords, second_factor
 from dossier_gateway.directory import repository as directory
+from dossier_gateway.directory.repository import Reading
 from dossier_gateway.errors import UnknownReference, WeakPassword, WrongPassword
 from dossier_gateway.oauth import credentials, repository
 from dossier_gateway.oauth.clients import CONSOLE
@@ -200,7 +201,7 @@ class SignInDesk:
 
     async def needs_factor(self, session: AsyncSession, user: User, now: datetime) -> bool:
         """Whether a role of the person, by whichever of his accounts, asks for a second factor."""
-        return second_factor.needed(self.policy, await credentials.roles_of_person(session, user.person, now))
+        return second_factor.needed(self.policy, await Reading(session).roles_of_person(user.person, now))
 
     async def _advance(
         self, session: AsyncSession, user: User, step: Step, zone: str, now: datetime, *, secret: str | None = None
