@@ -15,7 +15,8 @@ from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.oauth import repository as accounts
-from dossier_gateway.sessions import repository, schemas, service
+from dossier_gateway.oauth import token_records
+from dossier_gateway.sessions import schemas, service
 from dossier_gateway.tokens import Terms
 
 router = make_router(tags=["sessions"])
@@ -160,7 +161,7 @@ async def _session_of(request: Request, session: AsyncSession) -> UUID | None:
     """The session that the token of this call came from."""
     _, _, token = request.headers.get("authorization", "").partition(" ")
     family = (await request.app.state.callers.resolve(token.strip())).access.family
-    return await repository.of_family(session, family) if family else None
+    return await session.run_sync(token_records.session_of, family) if family else None
 
 
 async def _listed(request: Request, session: AsyncSession, account: UUID, *, current: UUID | None) -> schemas.Sessions:

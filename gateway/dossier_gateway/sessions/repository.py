@@ -95,16 +95,6 @@ async def clients(
     return found
 
 
-async def of_family(session: AsyncSession, family: UUID) -> UUID | None:
-    """The session that a family of tokens came from."""
-    query = select(AuthorizationCode.session).where(AuthorizationCode.family == family)
-    found: UUID | None = (await session.execute(query.limit(1))).scalar_one_or_none()
-    if found is None:
-        again = select(RefreshToken.session).where(RefreshToken.family == family).limit(1)
-        found = (await session.execute(again)).scalar_one_or_none()
-    return found
-
-
 async def end(
     session: AsyncSession,
     accounts: Collection[UUID],
