@@ -15,7 +15,8 @@ from dossier_common.problems import NotFound
 from dossier_gateway.errors import UnknownReference, WeakPassword, WrongPassword
 from dossier_gateway.oauth import credentials, sign_in
 from dossier_gateway.oauth.clients import CONSOLE
-from dossier_gateway.oauth.door import Door, Here, read_form, sound
+from dossier_gateway.oauth.door import Door, Here, sound
+from dossier_gateway.oauth.forms import read_form
 from dossier_gateway.oauth.repository import SignedInUser
 from dossier_gateway.oauth.service import Due, Refusal, SignIn
 from dossier_gateway.sessions import service as sessions

@@ -3,19 +3,16 @@
 import hmac
 import secrets
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request, Response
 
 from dossier_common.backlog import Backlog
 from dossier_common.database import Database
-from dossier_common.problems import Malformed, UnsupportedMedia
 from dossier_gateway.console import pages
 from dossier_gateway.oauth import repository
-from dossier_gateway.oauth.server import FORM, Server
+from dossier_gateway.oauth.server import Server
 from dossier_gateway.oauth.service import STEP_TERM, SignInDesk
 
-MAX_FIELDS = 50
 LONGEST = 1000
 
 
@@ -84,16 +81,6 @@ class Door:
 
 
 Here = Annotated[Door, Depends(Door)]
-
-
-async def read_form(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form. Raises UnsupportedMedia, Malformed."""
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != FORM:
-        raise UnsupportedMedia(f"The body is {FORM}.")
-    try:
-        return parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise Malformed("The form cannot be read.") from error
 
 
 def sound(form: dict[str, str]) -> bool:

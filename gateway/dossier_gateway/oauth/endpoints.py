@@ -2,32 +2,25 @@
 
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from authlib.oauth2.rfc6749 import OAuth2Error
 from fastapi import Request, Response
 
 from dossier_common.app import router as make_router
-from dossier_common.problems import Invalid, Malformed
+from dossier_common.problems import Invalid
 from dossier_gateway.console import pages
 from dossier_gateway.keys import JWKS_MAX_AGE
 from dossier_gateway.oauth import issuing, metadata, prompts, protocol, repository, sign_in
 from dossier_gateway.oauth.clients import RegisteredClient
-from dossier_gateway.oauth.door import MAX_FIELDS, Door, Here, read_form
+from dossier_gateway.oauth.door import Door, Here
 from dossier_gateway.oauth.errors import LoginRequired
+from dossier_gateway.oauth.forms import read_form, read_query
 from dossier_gateway.oauth.server import Answer, Asked
 from dossier_gateway.second_factor import ONE_TIME
 
 router = make_router(tags=["oauth"])
 SEE_OTHER = 303
-
-
-def read_query(request: Request) -> list[tuple[str, str]]:
-    """The parameters in the address. Raises Malformed."""
-    try:
-        return parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise Malformed("The query cannot be read.") from error
 
 
 def _redirect(answer: Answer) -> Response:

@@ -13,8 +13,9 @@ from dossier_common.identity import Subject
 from dossier_common.problems import Invalid
 from dossier_gateway.console import pages
 from dossier_gateway.oauth import introspection, logout, protocol, revocation
-from dossier_gateway.oauth.door import Door, Here, read_form
-from dossier_gateway.oauth.endpoints import SEE_OTHER, read_query
+from dossier_gateway.oauth.door import Door, Here
+from dossier_gateway.oauth.endpoints import SEE_OTHER
+from dossier_gateway.oauth.forms import read_form, read_query
 from dossier_gateway.oauth.logout import Leave
 from dossier_gateway.oauth.server import Asked, Server
 

@@ -1,15 +1,14 @@
 """How requests of clients come to the token, revocation and introspection endpoints, and how they are refused."""
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 from authlib.oauth2.rfc6749 import InvalidRequestError, OAuth2Error
 from fastapi import Request, Response
 
-from dossier_gateway.oauth.server import FORM, Asked
-
-MAX_FIELDS = 50
+from dossier_common.problems import Malformed, UnsupportedMedia
+from dossier_gateway.oauth.forms import read_form
+from dossier_gateway.oauth.server import Asked
 
 
 async def read(request: Request) -> Asked:
@@ -17,17 +16,15 @@ async def read(request: Request) -> Asked:
 
     Raises InvalidRequestError.
     """
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != FORM:
-        raise InvalidRequestError(f"The body is {FORM}.")
+    try:
+        parameters = await read_form(request)
+    except (UnsupportedMedia, Malformed) as error:
+        raise InvalidRequestError(error.detail) from error
     if request.scope["query_string"]:
         raise InvalidRequestError("Parameters stand in the body, none in the address.")
     authorization = request.headers.getlist("authorization")
     if len(authorization) > 1:
         raise InvalidRequestError("A client authenticates in one way.")
-    try:
-        parameters = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise InvalidRequestError("The form cannot be read.") from error
     headers = {"Authorization": authorization[0]} if authorization else {}
     return Asked(request.method, request.scope["path"], parameters, headers, request.scope["state"].get("zone"))
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from authlib.oauth2.rfc6749 import (
@@ -35,7 +35,6 @@ from dossier_gateway.oauth.errors import InvalidClient
 from dossier_gateway.settings import Settings
 from dossier_gateway.tokens import SERVICE_MINUTES, Terms, Tokens
 
-FORM: Final = "application/x-www-form-urlencoded"
 AnyClient = RegisteredClient | PartClient
 
 
