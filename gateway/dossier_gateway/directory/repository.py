@@ -313,11 +313,6 @@ async def unit_for_update(session: AsyncSession, unit: UUID) -> UnitRow | None:
     return UnitRow(*row) if row else None
 
 
-async def kinds_below(session: AsyncSession, unit: UUID) -> frozenset[str]:
-    """The kinds of the units that stand directly under it."""
-    return frozenset((await session.execute(select(Unit.kind).where(Unit.parent == unit))).scalars())
-
-
 async def stands_under(session: AsyncSession, unit: UUID, above: UUID) -> bool:
     """Whether the unit is `above`, or somewhere below it."""
     path = select(Unit.id, Unit.parent).where(Unit.id == unit).cte(recursive=True)
