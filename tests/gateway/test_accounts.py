@@ -3,17 +3,20 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from tests.gateway.test_directory import change, unit
+from tests.gateway.test_offboarding import alone_in_office
 from tests.gateway.world import PASSWORD, World
 from tests.support import authorization
 from tests.support.waiting import eventually
 
 from dossier_common.policy import Policy
 from dossier_gateway.directory import holdings
+from dossier_gateway.directory.accounts import ensure_offices_kept
+from dossier_gateway.errors import LastOfficer
 
 
 async def seen(world: World, account: dict[str, Any]) -> httpx.Response:
@@ -119,6 +122,36 @@ async def test_the_last_holder_of_an_office_is_neither_disabled_nor_stripped_of_
     held = (await world.call("secadmin", "GET", f"/v1/accounts/{auditor.account}/roles")).json()["items"]
     revoked = await world.call("secadmin", "DELETE", f"/v1/accounts/{auditor.account}/roles/{held[0]['id']}")
     assert (revoked.status_code, revoked.json()["roles"]) == (409, ["security_auditor"])
+
+
+@pytest.mark.clause("A1.5")
+async def test_a_holder_whose_term_is_over_does_not_keep_an_office(world: World) -> None:
+    auditor, other = world.made.officers[2], await world.person()
+    await alone_in_office(world, "security_auditor", auditor.account)
+    ends = world.clock.now() + timedelta(minutes=5)
+    body = {"role": "security_auditor", "unit": str(world.root), "valid_until": ends.isoformat()}
+    path = f"/v1/accounts/{other['id']}/roles"
+    assigned = await world.call("secadmin", "POST", path, json=body)
+    assert assigned.status_code == 201
+
+    async def vacant() -> list[str]:
+        state = world.proxy.own.state
+        async with state.database.transaction() as session:
+            try:
+                await ensure_offices_kept(session, state.policy, auditor.person, [body["role"]], world.clock.now())
+            except LastOfficer as error:
+                return list(error.members["roles"])
+        return []
+
+    assert await vacant() == []
+    world.clock.ahead += timedelta(minutes=5)
+    assert await vacant() == ["security_auditor"]
+    left = await disable(world, {"id": str(auditor.account)})
+    assert (left.status_code, left.json()["type"]) == (409, "urn:dossier:problem:last-officer")
+    over = await world.call("secadmin", "DELETE", f"{path}/{assigned.json()['id']}")
+    assert over.status_code == 404, "what is over is nobody's to take away"
+    async with world.proxy.own.state.database.transaction() as session:
+        assert await holdings.end_roles(session, world.clock, UUID(other["id"])) == 1
 
 
 async def test_accounts_are_found_by_unit_state_and_person(world: World) -> None:

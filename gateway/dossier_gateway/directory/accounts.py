@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -121,13 +121,15 @@ async def locked(session: AsyncSession, account_id: UUID) -> AccountRow:
     return account
 
 
-async def ensure_offices_kept(session: AsyncSession, policy: Policy, person: UUID, roles: Collection[str]) -> None:
-    """Raises LastOfficer when one of the roles is an office of the three that nobody else holds (A1.5)."""
+async def ensure_offices_kept(
+    session: AsyncSession, policy: Policy, person: UUID, roles: Collection[str], now: datetime
+) -> None:
+    """Raises LastOfficer when one of the roles is an office of the three that nobody else holds now (A1.5)."""
     offices = {role.id for role in policy.roles if role.officer} & set(roles)
     if not offices:
         return
     await repository.lock_offices(session)
-    vacant = offices - await held_by_others(session, offices, person)
+    vacant = offices - await held_by_others(session, offices, person, now)
     if vacant:
         raise LastOfficer(sorted(vacant))
 
@@ -187,12 +189,12 @@ async def disable(
     rules.ensure_not_himself(by, account.person)
     if account.state == "disabled":
         raise Conflict("The account is disabled already.")
-    held = await Reading(session).assignments(account.id, clock.now())
-    await ensure_offices_kept(session, policy, account.person, [each.role for each in held])
+    now = clock.now()
+    held = await Reading(session).assignments(account.id, now)
+    await ensure_offices_kept(session, policy, account.person, [each.role for each in held], now)
     await authorised(
         session, policy, Operation.ACCOUNTS_DISABLE, object_=account.id, authorisation=authorisation, by=by, clock=clock
     )
-    now = clock.now()
     await repository.change_account(session, account.id, state="disabled")
     disabled = AccountDisabled(account=account.id, person=account.person, reason=reason.value)
     await outbox.add(session, disabled, by=by, at=now)

@@ -67,11 +67,12 @@ async def revoke_role(
     """Ends a role. Raises NotFound, SelfManagement, LastOfficer."""
     account = await locked(session, account_id)
     rules.ensure_not_himself(by, account.person)
-    ended = await repository.remove_assignment(session, account_id, assignment_id)
+    now = clock.now()
+    ended = await repository.remove_assignment(session, account_id, assignment_id, now)
     if ended is None:
         raise NotFound("The account has no such role.")
-    await ensure_offices_kept(session, policy, ended.person, [ended.role])
-    await outbox.add(session, _revoked(ended), by=by, at=clock.now())
+    await ensure_offices_kept(session, policy, ended.person, [ended.role], now)
+    await outbox.add(session, _revoked(ended), by=by, at=now)
 
 
 async def end_roles(session: AsyncSession, clock: Clock, account: UUID | None = None) -> int:

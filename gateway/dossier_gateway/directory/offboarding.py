@@ -79,9 +79,9 @@ async def offboard(
     live = [each for each in own if each.state != "disabled"]
     successor = _successor(held, person, wish.successor)
     await _check(session, wish, person, live)
-    roles = await repository.assignments_of(session, person)
+    roles = await repository.assignments_of(session, person, now)
     ended = [each for each in roles if each.unit != wish.unit]
-    await ensure_offices_kept(session, policy, person, [each.role for each in ended])
+    await ensure_offices_kept(session, policy, person, [each.role for each in ended], now)
     await authorised(
         session,
         policy,

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_gateway.directory.repository import AssignmentRow
+from dossier_gateway.directory.repository import AssignmentRow, live
 from dossier_gateway.models import Account, Assignment, Offboarding
 
 
@@ -53,19 +53,19 @@ async def locked(session: AsyncSession, account: UUID, successor: UUID) -> list[
     return [Held(*row) for row in await session.execute(query.with_for_update())]
 
 
-async def assignments_of(session: AsyncSession, person: UUID) -> list[AssignmentRow]:
-    """The roles that a person holds in all of his accounts."""
+async def assignments_of(session: AsyncSession, person: UUID, now: datetime) -> list[AssignmentRow]:
+    """The roles that a person holds in all of his accounts, without those whose term is over."""
     query = select(Assignment.id, Assignment.account, Assignment.person, Assignment.role, Assignment.unit)
-    rows = await session.execute(query.where(Assignment.person == person).order_by(Assignment.id))
+    rows = await session.execute(query.where(Assignment.person == person, live(now)).order_by(Assignment.id))
     return [AssignmentRow(*row) for row in rows]
 
 
-async def held_by_others(session: AsyncSession, roles: Collection[str], person: UUID) -> frozenset[str]:
-    """Those of the roles that somebody else holds with an active account."""
+async def held_by_others(session: AsyncSession, roles: Collection[str], person: UUID, now: datetime) -> frozenset[str]:
+    """Those of the roles that somebody else holds with an active account, and whose term is not over."""
     query = (
         select(Assignment.role)
         .join(Account, Account.id == Assignment.account)
-        .where(Assignment.role.in_(roles), Assignment.person != person, Account.state == "active")
+        .where(Assignment.role.in_(roles), Assignment.person != person, Account.state == "active", live(now))
     )
     return frozenset((await session.execute(query)).scalars())
 

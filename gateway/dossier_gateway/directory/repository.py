@@ -345,13 +345,12 @@ async def add_assignment(session: AsyncSession, assignment: AssignmentRow, now: 
     return kept.first() is not None
 
 
-async def remove_assignment(session: AsyncSession, account: UUID, assignment: UUID) -> AssignmentRow | None:
-    """Ends a role of this account; None when it has none of this id."""
-    row = (
-        await session.execute(
-            delete(Assignment).where(Assignment.id == assignment, Assignment.account == account).returning(*_ASSIGNMENT)
-        )
-    ).one_or_none()
+async def remove_assignment(
+    session: AsyncSession, account: UUID, assignment: UUID, now: datetime
+) -> AssignmentRow | None:
+    """Ends a role of this account; None when it has none of this id, or its term is over (see `remove_ended`)."""
+    ended = delete(Assignment).where(Assignment.id == assignment, Assignment.account == account, live(now))
+    row = (await session.execute(ended.returning(*_ASSIGNMENT))).one_or_none()
     return AssignmentRow(*row) if row else None
 
 
