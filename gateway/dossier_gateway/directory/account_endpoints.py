@@ -5,17 +5,16 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import preconditions
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
-from dossier_common.problems import NotFound
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import accounts, schemas
 from dossier_gateway.directory.holding_endpoints import as_assignment
+from dossier_gateway.directory.known import known
 from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import ByAuthorisation, IfMatch
 from dossier_gateway.directory.repository import AccountFilter, AccountRow, Reading
@@ -31,13 +30,6 @@ def _fields(row: AccountRow, response: Response | None = None) -> dict[str, Any]
     if response is not None:
         response.headers["ETag"] = preconditions.etag(row.version)
     return {name: getattr(row, name) for name in schemas.Account.model_fields}
-
-
-async def _found(session: AsyncSession, account_id: UUID) -> AccountRow:
-    row = await Reading(session).account(account_id)
-    if row is None:
-        raise NotFound("There is no such account.")
-    return row
 
 
 def _filter(
@@ -70,7 +62,7 @@ async def create_account(
         term=_term(request),
         authorisation=authorisation,
     )
-    return schemas.CreatedAccount(**_fields(await _found(session, row.id), response), enrolment_code=code)
+    return schemas.CreatedAccount(**_fields(await known(session, row.id), response), enrolment_code=code)
 
 
 @router.get("/v1/accounts", openapi_extra=EITHER | ALL_OBJECTS)
@@ -89,7 +81,7 @@ async def show_account(
     account_id: UUID, request: Request, session: Read, response: Response, _caller: Officer
 ) -> schemas.AccountDetails:
     """One account, with its roles and what its person is qualified for now."""
-    row = await _found(session, account_id)
+    row = await known(session, account_id)
     reading, now = Reading(session), request.app.state.clock.now()
     return schemas.AccountDetails(
         **_fields(row, response),

@@ -21,9 +21,10 @@ from dossier_common.contracts.gateway import (
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Operation, Policy, UnknownNameError
-from dossier_common.problems import Conflict, NotFound
-from dossier_gateway.directory import access, repository, rules
+from dossier_common.problems import Conflict
+from dossier_gateway.directory import access, repository
 from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.known import of_another
 from dossier_gateway.directory.offboarding_repository import held_by_others
 from dossier_gateway.directory.repository import AccountRow, Reading
 from dossier_gateway.directory.rules import DisablingReason
@@ -101,8 +102,7 @@ async def issue_enrolment(
 
     Raises NotFound, SelfManagement, Conflict, AuthorisationRequired.
     """
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     if account.state == "disabled":
         raise Conflict("The account is disabled.")
     await authorised(
@@ -111,14 +111,6 @@ async def issue_enrolment(
     code = await _enrolment(session, account.id, clock, term)
     await outbox.add(session, EnrolmentIssued(account=account.id, person=account.person), by=by, at=clock.now())
     return code
-
-
-async def locked(session: AsyncSession, account_id: UUID) -> AccountRow:
-    """The account, locked until the transaction ends. Raises NotFound."""
-    account = await repository.account_for_update(session, account_id)
-    if account is None:
-        raise NotFound("There is no such account.")
-    return account
 
 
 async def ensure_offices_kept(
@@ -148,8 +140,7 @@ async def change(
     A person who moves for good is transferred (see offboarding). Raises NotFound, SelfManagement,
     PreconditionMissing, Stale, UnknownReference.
     """
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     preconditions.require_match(if_match, account.version)
     after = replace(
         account,
@@ -185,8 +176,7 @@ async def disable(
     Its roles stay and count in conflicts, since it can be enabled again; as a candidate for new tasks it counts
     nowhere. Raises NotFound, SelfManagement, Conflict, LastOfficer, AuthorisationRequired.
     """
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     if account.state == "disabled":
         raise Conflict("The account is disabled already.")
     now = clock.now()
@@ -215,8 +205,7 @@ async def enable(
 
     Raises NotFound, SelfManagement, Conflict, AuthorisationRequired.
     """
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     if account.state != "disabled":
         raise Conflict("The account is not disabled.")
     await authorised(
@@ -243,8 +232,7 @@ async def change_clearance(
 
     Raises NotFound, SelfManagement, PreconditionMissing, Stale, UnknownReference.
     """
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     preconditions.require_match(if_match, account.version)
     try:
         policy.level(clearance)

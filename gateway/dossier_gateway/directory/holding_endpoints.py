@@ -3,16 +3,15 @@
 from uuid import UUID
 
 from fastapi import Request
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.ids import new_id
 from dossier_common.paging import Paged
-from dossier_common.problems import NotFound
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import holdings, schemas
+from dossier_gateway.directory.known import known
 from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.repository import AssignmentRow, QualificationRow, Reading
 
@@ -26,11 +25,6 @@ def as_assignment(row: AssignmentRow) -> schemas.Assignment:
 
 def _qualification(row: QualificationRow) -> schemas.Qualification:
     return schemas.Qualification(**{name: getattr(row, name) for name in schemas.Qualification.model_fields})
-
-
-async def _ensure_known(session: AsyncSession, account_id: UUID) -> None:
-    if await Reading(session).account(account_id) is None:
-        raise NotFound("There is no such account.")
 
 
 @router.post("/v1/accounts/{account_id}/roles", status_code=201, openapi_extra=ALL_OBJECTS)
@@ -48,7 +42,7 @@ async def list_assignments(
     account_id: UUID, request: Request, session: Read, page: Paged, _caller: Officer
 ) -> schemas.Assignments:
     """The roles of an account, without those whose term is over."""
-    await _ensure_known(session, account_id)
+    await known(session, account_id)
     now = request.app.state.clock.now()
     rows = await Reading(session).assignment_page(account_id, now, page.limit + 1, after_id(page))
     if len(rows) > page.limit:
@@ -80,7 +74,7 @@ async def record_qualification(
 @router.get("/v1/accounts/{account_id}/qualifications", openapi_extra=EITHER | ALL_OBJECTS)
 async def list_qualifications(account_id: UUID, session: Read, page: Paged, _caller: Officer) -> schemas.Qualifications:
     """What was recorded for an account, with what is over or withdrawn."""
-    await _ensure_known(session, account_id)
+    await known(session, account_id)
     rows = await Reading(session).qualifications(account_id, page.limit + 1, after_id(page))
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))

@@ -17,7 +17,8 @@ from dossier_common.identity import Subject
 from dossier_common.policy import Policy, UnknownNameError
 from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import repository, rules
-from dossier_gateway.directory.accounts import ensure_offices_kept, locked
+from dossier_gateway.directory.accounts import ensure_offices_kept
+from dossier_gateway.directory.known import of_another, locked
 from dossier_gateway.directory.repository import AssignmentRow, QualificationRow, Reading
 from dossier_gateway.directory.rules import WithdrawalReason
 from dossier_gateway.errors import Taken, UnknownReference
@@ -30,9 +31,7 @@ async def assign_role(
 
     Raises NotFound, SelfManagement, UnknownReference, DutyConflict, Taken.
     """
-    account = await locked(session, assignment.account)
-    if by is not None:
-        rules.ensure_not_himself(by, account.person)
+    account = await (locked(session, assignment.account) if by is None else of_another(session, assignment.account, by))
     await repository.lock_person(session, account.person)
     now = clock.now()
     if assignment.valid_until is not None and assignment.valid_until <= now:
@@ -65,8 +64,7 @@ async def revoke_role(
     session: AsyncSession, policy: Policy, account_id: UUID, assignment_id: UUID, *, by: Subject, clock: Clock
 ) -> None:
     """Ends a role. Raises NotFound, SelfManagement, LastOfficer."""
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    await of_another(session, account_id, by)
     now = clock.now()
     ended = await repository.remove_assignment(session, account_id, assignment_id, now)
     if ended is None:
@@ -91,8 +89,7 @@ async def record_qualification(
     session: AsyncSession, policy: Policy, qualification: QualificationRow, *, by: Subject, clock: Clock
 ) -> QualificationRow:
     """Records what a person signed or passed (B2.5.4). Raises NotFound, SelfManagement, UnknownReference."""
-    account = await locked(session, qualification.account)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, qualification.account, by)
     try:
         rule = policy.qualification(qualification.qualification)
     except UnknownNameError as error:
@@ -127,8 +124,7 @@ async def withdraw_qualification(
     clock: Clock,
 ) -> QualificationRow:
     """What was recorded counts no more, from now on. Raises NotFound, SelfManagement, Conflict."""
-    account = await locked(session, account_id)
-    rules.ensure_not_himself(by, account.person)
+    account = await of_another(session, account_id, by)
     row = await repository.qualification_for_update(session, account_id, qualification_id)
     if row is None:
         raise NotFound("The account has no such qualification.")

@@ -23,12 +23,13 @@ from dossier_common.events import Event
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Operation, Policy
-from dossier_common.problems import Conflict, NotFound
+from dossier_common.problems import Conflict
 from dossier_gateway.directory import access, rules
 from dossier_gateway.directory import offboarding_repository as repository
 from dossier_gateway.directory import repository as directory
 from dossier_gateway.directory.accounts import ensure_offices_kept
 from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.known import known
 from dossier_gateway.directory.offboarding_repository import Held, OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import REASONS, Kind, Reason
 from dossier_gateway.directory.repository import AssignmentRow
@@ -69,11 +70,9 @@ async def offboard(
     moved there before.
     """
     now = clock.now()
-    held = await repository.locked(session, account, wish.successor)
-    person = next((each.person for each in held if each.id == account), None)
-    if person is None:
-        raise NotFound("There is no such account.")
+    person = (await known(session, account)).person
     rules.ensure_not_himself(by, person)
+    held = await repository.locked(session, person, wish.successor)
     await directory.lock_person(session, person)
     own = [each for each in held if each.person == person]
     live = [each for each in own if each.state != "disabled"]

@@ -46,9 +46,8 @@ _COLUMNS = tuple(OffboardingRow.__dataclass_fields__)
 _OFFBOARDING = tuple(getattr(Offboarding, name) for name in _COLUMNS)
 
 
-async def locked(session: AsyncSession, account: UUID, successor: UUID) -> list[Held]:
-    """All accounts of this account's person, and the successor's, locked in one order so that two acts never cross."""
-    person = select(Account.person).where(Account.id == account).scalar_subquery()
+async def locked(session: AsyncSession, person: UUID, successor: UUID) -> list[Held]:
+    """All accounts of a person, and the successor's, locked in one order so that two acts never cross."""
     query = select(*_HELD).where(or_(Account.person == person, Account.id == successor)).order_by(Account.id)
     return [Held(*row) for row in await session.execute(query.with_for_update())]
 

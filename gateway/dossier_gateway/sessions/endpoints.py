@@ -13,6 +13,7 @@ from dossier_common.problems import Forbidden
 from dossier_common.reach import ALL_OBJECTS, Reach, objects
 from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.known import known
 from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.oauth import repository as accounts
 from dossier_gateway.oauth import token_records
@@ -46,7 +47,7 @@ async def end_own_session(session_id: UUID, request: Request, session: Write, ca
 @router.get("/v1/accounts/{account_id}/sessions", summary="The sessions of an account", openapi_extra=ALL_OBJECTS)
 async def list_sessions(account_id: UUID, request: Request, session: Read, _caller: AccountManager) -> schemas.Sessions:
     """The browsers that are signed in with it."""
-    await service.known(session, account_id)
+    await known(session, account_id)
     return await _listed(request, session, account_id, current=None)
 
 

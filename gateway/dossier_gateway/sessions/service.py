@@ -11,8 +11,7 @@ from dossier_common import outbox
 from dossier_common.contracts.gateway import PasswordExpired, SecondFactorReset, SessionEnded
 from dossier_common.identity import Subject
 from dossier_common.problems import Conflict, NotFound
-from dossier_gateway.directory import rules
-from dossier_gateway.directory.repository import AccountRow, Reading, account_for_update
+from dossier_gateway.directory.known import of_another
 from dossier_gateway.oauth import credentials
 from dossier_gateway.sessions import repository
 
@@ -52,7 +51,7 @@ async def end_by_officer(
     session: AsyncSession, account_id: UUID, only: UUID | None, *, by: Subject, now: datetime, term: timedelta
 ) -> None:
     """Ends one session of an account, or all. Raises NotFound, SelfManagement."""
-    account = await another(session, account_id, by)
+    account = await of_another(session, account_id, by)
     ended = await end_sessions(session, [account.id], reason=Reason.OFFICER, by=by, now=now, term=term, only=only)
     if only is not None and not ended:
         raise NotFound("The account has no such session.")
@@ -72,7 +71,7 @@ async def expire_password(
 
     Raises NotFound, SelfManagement, Conflict.
     """
-    account = await another(session, account_id, by)
+    account = await of_another(session, account_id, by)
     if not await credentials.require_change(session, account.id):
         raise Conflict("The account has no password yet.")
     await outbox.add(session, PasswordExpired(account=account.id, person=account.person), by=by, at=now)
@@ -83,28 +82,11 @@ async def reset_second_factor(
     session: AsyncSession, account_id: UUID, *, by: Subject, now: datetime, term: timedelta
 ) -> None:
     """Removes the second factor of a person who lost it; sessions end. Raises NotFound, SelfManagement."""
-    account = await another(session, account_id, by)
+    account = await of_another(session, account_id, by)
     if not await credentials.remove_factor(session, account.id):
         raise NotFound("The account has no second factor.")
     await outbox.add(session, SecondFactorReset(account=account.id, person=account.person), by=by, at=now)
     await end_sessions(session, [account.id], reason=Reason.SECOND_FACTOR, by=by, now=now, term=term)
-
-
-async def another(session: AsyncSession, account_id: UUID, by: Subject) -> AccountRow:
-    """The account, locked, when it is of another person than the officer. Raises NotFound, SelfManagement."""
-    account = await account_for_update(session, account_id)
-    if account is None:
-        raise NotFound("There is no such account.")
-    rules.ensure_not_himself(by, account.person)
-    return account
-
-
-async def known(session: AsyncSession, account_id: UUID) -> AccountRow:
-    """The account. Raises NotFound."""
-    account = await Reading(session).account(account_id)
-    if account is None:
-        raise NotFound("There is no such account.")
-    return account
 
 
 async def listed(
