@@ -4,6 +4,8 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 from tests.audit.bench import Bench
 from tests.support.waiting import running
 
@@ -71,9 +73,9 @@ async def test_triggers_refuse_the_owner_too(cluster: Cluster, change: str) -> N
 
 async def test_partitions_are_made_ahead_once_and_guarded(cluster: Cluster) -> None:
     url = cluster.database_url("audit", "migrator", scheme="postgresql+asyncpg")
-    made = await make_ahead(url, 15)
+    made = await make_ahead(create_async_engine(url, poolclass=NullPool), 15)
     assert len(made) == 3
-    assert await make_ahead(url, 15) == []
+    assert await make_ahead(create_async_engine(url, poolclass=NullPool), 15) == []
     connection = await asyncpg.connect(cluster.database_url("audit", "migrator"))
     try:
         await connection.execute("SET ROLE audit_owner")

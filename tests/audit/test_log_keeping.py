@@ -8,6 +8,8 @@ from pathlib import Path
 import asyncpg
 import orjson
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 from tests.audit.log_world import ProofFile, World, entries_of, fails, until, world
 from tests.audit.test_log_tree import included, mth
 from tests.support.waiting import eventually, running
@@ -236,9 +238,10 @@ async def test_a_body_erased_by_law_leaves_a_stub_and_every_proof(kept: World, o
         event = await kept.event_of(record)
         before = await kept.get(f"/v1/audit/events/{event}/proof")
         url = own_cluster.database_url("audit", "migrator", scheme="postgresql+asyncpg")
-        assert await erase(url, event, "order 2026-17", kept.worker.clock) == 1
-        assert await erase(url, event, "order 2026-18", kept.worker.clock) == 0
-        assert await erase(url, new_id(), "order 2026-19", kept.worker.clock) == 0
+        engine = create_async_engine(url, poolclass=NullPool)
+        assert await erase(engine, event, "order 2026-17", kept.worker.clock) == 1
+        assert await erase(engine, event, "order 2026-18", kept.worker.clock) == 0
+        assert await erase(engine, new_id(), "order 2026-19", kept.worker.clock) == 0
     opened = (await kept.get(f"/v1/audit/events/{event}")).json()
     assert (opened["body"], opened["salt"], opened["data"]) == (None, None, None)
     assert opened["erased"]["order"] == "order 2026-17"

@@ -15,7 +15,6 @@ from dossier_cli import accounts, streams
 from dossier_common import topology
 from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster
-from dossier_local.postgres import scram
 
 PARTS = topology.PARTS
 PUBLISHERS = topology.PUBLISHERS
@@ -92,12 +91,6 @@ def test_roles_can_be_applied_again(bare: Cluster) -> None:
     (bare.postgres.data.parent / "roles.json").unlink()
     bare.postgres.apply_roles()
     assert bare.postgres.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'dossier\\_%'").strip() == "5"
-
-
-def test_scram_verifiers_are_what_the_server_would_make() -> None:
-    verifier = scram("pencil")
-    assert verifier.startswith("SCRAM-SHA-256$4096:")
-    assert verifier != scram("pencil"), "each has a salt of its own"
 
 
 @pytest.mark.invariant(7)

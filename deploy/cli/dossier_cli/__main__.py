@@ -2,4 +2,4 @@
 
 from dossier_cli.main import app
 
-app(prog_name="dossier")
+app()

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dossier_common.topology import PARTS
@@ -22,11 +21,6 @@ PORTS: Final = (
     witness.PROGRAM,
 )
 """Names of the internal ports; the gateway's own is the public one."""
-
-
-def folder(part: str) -> Path:
-    """The folder of a part in the checkout."""
-    return CHECKOUT / part if part == "gateway" else CHECKOUT / "services" / part
 
 
 @dataclass(frozen=True)

@@ -155,16 +155,16 @@ def env(
     part: Annotated[str, typer.Argument(help="Part whose environment it gets")],
     command: Annotated[list[str], typer.Argument(help="Command with its arguments")],
     *,
-    migrator: Annotated[bool, typer.Option("--migrator", help="With DOSSIER_MIGRATOR_URL too")] = False,
+    migrator: Annotated[bool, typer.Option("--migrator", help="With the migrator's address and password too")] = False,
 ) -> None:
     """Runs an operator's command with the environment of a part of the running stack."""
-    from dossier_local.environment import of_running  # noqa: PLC0415  # most commands need no server
+    from dossier_local import migrations  # noqa: PLC0415  # most commands need no server
+    from dossier_local.environment import of_running  # noqa: PLC0415
 
     if part not in PARTS:
         raise LauncherError(f"There is no part {part}. There are: {', '.join(PARTS)}.")
     environment = of_running(State.chosen())
-    url = environment.postgres.url(part, "migrator", scheme="postgresql+asyncpg", password=True) if migrator else None
-    variables = environment.of(part) | ({"DOSSIER_MIGRATOR_URL": url} if url else {})
+    variables = environment.of(part) | (migrations.environment(environment.postgres, part) if migrator else {})
     try:
         os.execvpe(command[0], command, variables)  # noqa: S606  # the operator's own command
     except OSError as error:

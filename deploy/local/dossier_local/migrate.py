@@ -8,24 +8,9 @@ import json
 import os
 import sys
 import traceback
-from pathlib import Path
 
-import alembic.command
-from alembic.config import Config
-
-import dossier_common.migrations  # imported before the fork, for all parts
-import dossier_common.tables  # noqa: F401
-
-
-def migrate(action: str, part_folder: Path, url: str) -> None:
-    """Runs one action on one database. Raises what Alembic and the driver raise."""
-    config = Config(part_folder / "alembic.ini")
-    config.set_main_option("script_location", str(part_folder / "migrations").replace("%", "%%"))
-    os.environ["DOSSIER_MIGRATOR_URL"] = url
-    if action == "upgrade":
-        alembic.command.upgrade(config, "head")
-    else:
-        alembic.command.check(config)
+import dossier_common.tables  # noqa: F401  # imported before the fork, for all parts
+from dossier_cli import migrate
 
 
 def main() -> int:
@@ -38,7 +23,8 @@ def main() -> int:
         if child == 0:
             status = 1
             try:
-                migrate(action, Path(job["folder"]), job["url"])
+                os.environ.update(job)
+                (migrate.upgrade if action == "upgrade" else migrate.check)(part)
                 status = 0
             except BaseException:  # noqa: BLE001  # the child must not return into its parent's code
                 traceback.print_exc()

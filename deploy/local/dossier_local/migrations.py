@@ -9,8 +9,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from dossier_cli.home import part_folder
+from dossier_common import migrator
 from dossier_common.topology import PARTS
-from dossier_local.environment import folder
 from dossier_local.postgres import Postgres
 from dossier_local.processes import guard
 from dossier_local.state import LauncherError, State, open_private, write_private
@@ -56,22 +57,24 @@ class Migrations:
 
         Raises LauncherError that names the log.
         """
-        jobs = {
-            part: {
-                "folder": str(folder(part)),
-                "url": postgres.url(part, "migrator", scheme="postgresql+asyncpg", password=True),
-            }
-            for part in migrated()
-        }
+        jobs = {part: environment(postgres, part) for part in migrated()}
         self._popen.communicate(json.dumps(jobs).encode())
         if self._popen.returncode != 0:
             last = [line for line in self._log.read_text().splitlines() if line.strip()][-3:]
             raise LauncherError(f"Migrations failed ({self._log}): {' / '.join(last)}")
 
 
+def environment(postgres: Postgres, part: str) -> dict[str, str]:
+    """The variables by which steps that change the schema find the part's database."""
+    return {
+        migrator.url_variable(part): postgres.url(part, "migrator"),
+        migrator.password_variable(part): str(postgres.password_file(part, "migrator")),
+    }
+
+
 def migrated() -> tuple[str, ...]:
     """The parts that keep tables."""
-    return tuple(part for part in PARTS if (folder(part) / "migrations" / "env.py").is_file())
+    return tuple(part for part in PARTS if (part_folder(part) / "migrations" / "env.py").is_file())
 
 
 def upgrade(postgres: Postgres, waiting: Migrations | None) -> None:
@@ -90,6 +93,6 @@ def needed(postgres: Postgres) -> bool:
 def _digest() -> str:
     digest = hashlib.sha256()
     for part in migrated():
-        for path in sorted((folder(part) / "migrations").rglob("*.py")):
+        for path in sorted((part_folder(part) / "migrations").rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,17 +1,18 @@
 """The embedded PostgreSQL 18: its programs from the wheel, its data in the state folder, its roles as in production."""
 
-import base64
+import asyncio
 import hashlib
-import hmac
 import json
 import os
 import pwd
-import secrets
 import shutil
 import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +20,14 @@ from signal import SIGINT
 from typing import Final
 from urllib.parse import quote
 
+import asyncpg
+
+from dossier_cli import roles
 from dossier_common.topology import PARTS
 from dossier_local.processes import Process, Program, User, guard
 from dossier_local.state import CHECKOUT, LauncherError, State, write_private
 
 SUPERUSER: Final = "postgres"
-ROLES: Final = ("migrator", "app")
-SQL: Final = CHECKOUT / "deploy" / "postgres" / "roles.sql"
 SETTINGS: Final = CHECKOUT / "deploy" / "postgres" / "postgresql.conf"
 SOCKET_ROOM: Final = 103 - len("/.s.PGSQL.5432.lock")
 """Longest folder of sockets: the address of a Unix socket has 104 bytes on the systems with the least."""
@@ -107,21 +109,33 @@ class Postgres:
         return len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready"
 
     def apply_roles(self) -> None:
-        """Databases and roles of all parts, by `deploy/postgres/roles.sql`; nothing where they are as it says.
+        """Databases and roles of all parts, as `dossier roles` makes them; nothing where they are as it says.
 
-        Raises LauncherError with what psql said.
+        Raises LauncherError with what PostgreSQL said.
         """
         applied = self._home / "roles.json"
-        digest = hashlib.sha256(SQL.read_bytes()).hexdigest()
+        digest = hashlib.sha256("".join(roles.TEXTS).encode()).hexdigest()
         if applied.exists() and json.loads(applied.read_text()) == digest:
             return
-        lines: list[str] = []
-        for part in PARTS:
-            lines.append(f"\\set part '{part}'")
-            lines += [f"\\set {role}_password '{scram(self.password(part, role))}'" for role in ROLES]
-            lines.append(f"\\include '{SQL}'")
-        self.psql("\n".join(lines))
+        with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop of its own
+            try:
+                thread.submit(asyncio.run, roles.apply(self._superuser, PARTS, self.password)).result()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise LauncherError(f"PostgreSQL refused databases and roles: {error}") from error
         write_private(applied, json.dumps(digest).encode())
+
+    @asynccontextmanager
+    async def _superuser(self, database: str | None) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(
+            host=str(self.sockets),
+            user=SUPERUSER,
+            password=self.state.read_secret("postgres-superuser"),
+            database=database or "postgres",
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     def psql(self, script: str, database: str = "postgres", role: str = SUPERUSER) -> str:
         """Runs a script, as the superuser or another role, and returns what it printed.
@@ -265,16 +279,6 @@ class Postgres:
         password.unlink()
         if done.returncode != 0:
             raise LauncherError(f"initdb could not make the database cluster: {done.stderr.strip()}")
-
-
-def scram(password: str, iterations: int = 4096) -> str:
-    """The SCRAM-SHA-256 verifier of a password (RFC 5803), so that the password itself is never sent to the server."""
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    encoded = [base64.b64encode(value).decode() for value in (salt, stored, server)]
-    return f"SCRAM-SHA-256${iterations}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
 def _wheel() -> Path:

@@ -4,24 +4,30 @@ Migrations run as `<part>_migrator`, who becomes `<part>_owner` and grants each 
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Iterable
 
 from alembic import context, op
 from sqlalchemy import Connection, MetaData, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
+
+from dossier_common import migrator
 
 PART = re.compile(r"^[a-z]+$")
 PARTITION = re.compile(r"_(\d{4}_\d{2}|default)$")
 """How partitions are named: by month, and the one for all else."""
 
 
+LOCK = 0x6D696772
+"""Advisory lock of a part's database: of two runs at once, one is second and finds nothing left to do."""
+MOVED = "moved"
+"""Attribute of Alembic's configuration that takes the revisions before and after."""
+
+
 def run(metadata: MetaData, part: str) -> None:
-    """Runs the migrations of one part on the database at DOSSIER_MIGRATOR_URL, in one transaction as its owner.
+    """Runs the migrations of one part, in one transaction as its owner; another run that is at it is waited for.
 
     A lock that is not had within five seconds ends the migration: the old version is still using the database.
+    Address and password are found as in `migrator.engine`.
     """
     if not PART.match(part):
         raise ValueError(part)
@@ -29,10 +35,12 @@ def run(metadata: MetaData, part: str) -> None:
 
 
 async def _run(metadata: MetaData, part: str) -> None:
-    engine = create_async_engine(os.environ["DOSSIER_MIGRATOR_URL"], poolclass=NullPool)
+    engine = migrator.engine(part)
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SET ROLE {part}_owner"))
+            await connection.execute(text("SET lock_timeout = 0"))
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
             await connection.execute(text("SET lock_timeout = '5s'"))
             await connection.run_sync(_migrate, metadata)
     finally:
@@ -47,8 +55,11 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
         compare_server_default=False,
         include_object=_ours,
     )
+    migrating = context.get_context()
+    before = migrating.get_current_revision()
     with context.begin_transaction():
         context.run_migrations()
+    context.config.attributes[MOVED] = (before, migrating.get_current_revision())
 
 
 def _ours(_object: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:  # noqa: FBT001

@@ -1,31 +1,31 @@
 """The owner's job that erases the body of one event by law: `python -m dossier_audit.erasure EVENT ORDER`.
 
-Runs as `audit_migrator` on DOSSIER_MIGRATOR_URL: the service itself cannot do it. What is left is a stub that names the
+Runs as `audit_migrator`: the service itself cannot do it. What is left is a stub that names the
 order; the leaf stays, and so does every proof over it. The erasure is an event. The body also lay in the producer's
 outbox and in its stream, from which it goes with everything else after `outbox_keep_days`; and in backups, after whose
 restore this job is repeated for each row of `erasures` that the restored database lacks.
 """
 
 import asyncio
-import os
 import sys
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dossier_audit.repository import logs
-from dossier_common import outbox
+from dossier_common import migrator, outbox
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.contracts.audit import BodyErased
 
 LONGEST_ORDER = 200
 
 
-async def erase(url: str, event: UUID, order: str, clock: Clock) -> int:
-    """Erases the body of this event, in each epoch in which it stands; returns how many were there."""
-    engine = create_async_engine(url, poolclass=NullPool)
+async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> int:
+    """Erases the body of this event, in each epoch in which it stands; returns how many were there.
+
+    Disposes of the engine, which connects as `audit_migrator`.
+    """
     try:
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("SET ROLE audit_owner"))
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if not 0 < len(order) <= LONGEST_ORDER or not order.isprintable():
         sys.stderr.write(f"the order's reference has 1 to {LONGEST_ORDER} printable characters\n")
         return 2
-    erased = asyncio.run(erase(os.environ["DOSSIER_MIGRATOR_URL"], found, order, SystemClock()))
+    erased = asyncio.run(erase(migrator.engine("audit"), found, order, SystemClock()))
     sys.stdout.write(f"erased: {erased}\n")
     return 0 if erased else 1
 

@@ -1,26 +1,27 @@
-"""The operator's job that makes monthly partitions of event bodies ahead: `python -m dossier_audit.partitions`.
+"""The operator's job that makes monthly partitions of event bodies ahead: `dossier partitions`.
 
-Runs as `audit_migrator` on DOSSIER_MIGRATOR_URL, at any time and as often as wanted; monthly is right. Events for which
-no partition was made land in the default partition, so that a forgotten job loses nothing.
+Runs as `audit_migrator`, at any time and as often as wanted; monthly is right. Events for which no partition was made
+land in the default partition, so that a forgotten job loses nothing.
 """
 
 import asyncio
-import os
 import sys
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dossier_audit.repository import events
+from dossier_common import migrator
 from dossier_common.clock import SystemClock
 
 MONTHS = 12
 
 
-async def make_ahead(url: str, months: int = MONTHS) -> list[str]:
-    """Makes what is missing of this month and the next ones; returns the names. Waits five seconds for a lock."""
-    engine = create_async_engine(url, poolclass=NullPool)
+async def make_ahead(engine: AsyncEngine, months: int = MONTHS) -> list[str]:
+    """Makes what is missing of this month and the next ones; returns the names. Waits five seconds for a lock.
+
+    Disposes of the engine, which connects as `audit_migrator`.
+    """
     try:
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("SET ROLE audit_owner"))
@@ -31,5 +32,5 @@ async def make_ahead(url: str, months: int = MONTHS) -> list[str]:
 
 
 if __name__ == "__main__":
-    for made in asyncio.run(make_ahead(os.environ["DOSSIER_MIGRATOR_URL"])):
+    for made in asyncio.run(make_ahead(migrator.engine("audit"))):
         sys.stdout.write(f"{made}\n")
