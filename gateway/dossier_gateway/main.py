@@ -12,6 +12,7 @@ from dossier_common.contracts.gateway import AccessRefused
 from dossier_common.policy import load_policy
 from dossier_common.serve import serve
 from dossier_common.settings import load
+from dossier_common.texts import SealedTexts
 from dossier_gateway import keys
 from dossier_gateway.callers import Callers
 from dossier_gateway.console import documents, own, pages
@@ -48,6 +49,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         family_term=state.oauth.terms.family,
         seal=Seal(state.signing_key),
     )
+    state.authorisation_texts = SealedTexts(state.signing_key.derive("gateway-texts"))
+    state.policy_texts = SealedTexts(state.signing_key.derive("policies"))
     state.documents = documents.Documents(app, settings)
     async with keys.followed(settings.token_key_file, tokens.follow, state.clock):
         yield

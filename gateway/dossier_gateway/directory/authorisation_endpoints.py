@@ -1,91 +1,36 @@
 """Maintenance authorisations over HTTP."""
 
-from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Request
-from pydantic import StringConstraints
 
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
-from dossier_common.policy import Operation
 from dossier_common.reach import Reach, objects
 from dossier_common.texts import SealedTexts
 from dossier_gateway.auth import Anyone
 from dossier_gateway.directory import authorisation_repository, authorisations
 from dossier_gateway.directory.authorisation_repository import AuthorisationRow
+from dossier_gateway.directory.authorisation_schemas import (
+    Authorisation,
+    Authorisations,
+    AuthorisationState,
+    AuthorisationVerdict,
+    NewAuthorisation,
+    NewDecision,
+)
 from dossier_gateway.directory.paging import after_id
-from dossier_gateway.directory.schemas import Wire
 
 router = make_router(tags=["directory"])
 OF_PARTY = objects(Reach.PARTY, otherwise=404)
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
-
-
-class State(StrEnum):
-    """`approved` until it is used or its term is over; both are told apart from it by their fields."""
-
-    PENDING = "pending"
-    APPROVED = "approved"
-    REFUSED = "refused"
-
-
-class Verdict(StrEnum):
-    """What another person says."""
-
-    APPROVE = "approve"
-    REJECT = "reject"
-
-
-class NewAuthorisation(Wire):
-    """What is to be done to what, and why.
-
-    `object` is the account, application or unit; for a new application its id, for a new unit the one above it, for a
-    new account nothing.
-    """
-
-    operation: Operation
-    object: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    reason: Reason
-
-
-class NewDecision(Wire):
-    """What another person says to it, and why."""
-
-    verdict: Verdict
-    comment: Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)] = ""
-
-
-class Authorisation(Wire):
-    """Of use for its requester until `valid_until`, once."""
-
-    id: UUID
-    operation: Operation
-    object: str | None
-    reason: str
-    requester_account: UUID
-    requester_person: UUID
-    requested_at: datetime
-    state: State
-    decider_account: UUID | None
-    decider_person: UUID | None
-    comment: str | None
-    decided_at: datetime | None
-    valid_until: datetime | None
-    used_at: datetime | None
-
-
-class Authorisations(Wire):
-    """A page of authorisations."""
-
-    items: list[Authorisation]
+InState = Annotated[AuthorisationState | None, Query(alias="state")]
 
 
 def _texts(request: Request) -> SealedTexts:
-    return SealedTexts(request.app.state.signing_key.derive("gateway-texts"))
+    texts: SealedTexts = request.app.state.authorisation_texts
+    return texts
 
 
 def _authorisation(row: AuthorisationRow, texts: SealedTexts) -> Authorisation:
@@ -115,7 +60,11 @@ async def request_authorisation(
 
 @router.get("/v1/authorisations", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_authorisations(
-    request: Request, session: Read, page: Paged, caller: Anyone, state: Annotated[State | None, Query()] = None
+    request: Request,
+    session: Read,
+    page: Paged,
+    caller: Anyone,
+    state: Annotated[AuthorisationState | None, Query()] = None,
 ) -> Authorisations:
     """What the caller asked for, and what he may decide; the latest first."""
     seen = authorisations.seen_by(request.app.state.policy, caller)
@@ -144,7 +93,7 @@ async def decide_authorisation(
         request.app.state.policy,
         texts,
         authorisation_id,
-        approve=body.verdict is Verdict.APPROVE,
+        approve=body.verdict is AuthorisationVerdict.APPROVE,
         comment=body.comment,
         by=caller,
         clock=request.app.state.clock,

@@ -18,7 +18,7 @@ from dossier_common.policy import Policy, UnknownNameError
 from dossier_common.problems import Conflict, NotFound
 from dossier_gateway.directory import repository, rules
 from dossier_gateway.directory.accounts import ensure_offices_kept
-from dossier_gateway.directory.known import of_another, locked
+from dossier_gateway.directory.known import locked, of_another
 from dossier_gateway.directory.repository import AssignmentRow, QualificationRow, Reading
 from dossier_gateway.directory.rules import WithdrawalReason
 from dossier_gateway.errors import Taken, UnknownReference

@@ -1,12 +1,10 @@
 """Partners over HTTP."""
 
-from datetime import date, datetime
-from enum import StrEnum
+from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Request, Response
-from pydantic import StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import preconditions
@@ -20,85 +18,20 @@ from dossier_gateway.directory import partner_repository, partners
 from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import IfMatch
 from dossier_gateway.directory.partner_repository import PartnerQualificationRow, PartnerRow
-from dossier_gateway.directory.rules import WithdrawalReason
-from dossier_gateway.directory.schemas import Maybe, NewWithdrawal, Wire, Words
+from dossier_gateway.directory.partner_schemas import (
+    NewPartner,
+    NewPartnerQualification,
+    Partner,
+    PartnerEvidence,
+    PartnerPatch,
+    PartnerQualification,
+    PartnerQualifications,
+    Partners,
+    PartnerState,
+)
+from dossier_gateway.directory.schemas import NewWithdrawal
 
 router = make_router(tags=["directory"])
-Registration = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Z][0-9A-Z.-]*$")]
-
-
-class State(StrEnum):
-    """Nothing is handed to a partner that is ended."""
-
-    ACTIVE = "active"
-    ENDED = "ended"
-
-
-class Kind(StrEnum):
-    """What a flow may ask of a partner."""
-
-    AGREEMENT = "agreement"
-    ASSESSMENT = "assessment"
-
-
-class NewPartner(Wire):
-    """Another company; `registration` is its number in the register of companies."""
-
-    title: Words
-    registration: Registration | None = None
-
-
-class PartnerPatch(Wire):
-    """What is to be otherwise; without `registration` when that is null."""
-
-    title: Maybe[Words] = None
-    registration: Registration | None = None
-    state: Maybe[State] = None
-
-
-class Partner(Wire):
-    """A partner, with what it is qualified for now."""
-
-    id: UUID
-    title: str
-    registration: str | None
-    state: State
-    qualifications: list[Kind]
-    version: int
-
-
-class Partners(Wire):
-    """A page of partners."""
-
-    items: list[Partner]
-
-
-class NewPartnerQualification(Wire):
-    """What was signed or assessed, with a reference to the evidence and its term."""
-
-    qualification: Kind
-    evidence: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
-    valid_from: date
-    valid_until: date | None = None
-
-
-class PartnerQualification(Wire):
-    """An agreement or an assessment of a partner."""
-
-    id: UUID
-    partner: UUID
-    qualification: Kind
-    evidence: str
-    valid_from: date
-    valid_until: date | None
-    withdrawn_at: datetime | None
-    withdrawn_for: WithdrawalReason | None
-
-
-class PartnerQualifications(Wire):
-    """A page of what was recorded of a partner."""
-
-    items: list[PartnerQualification]
 
 
 def _qualification(row: PartnerQualificationRow) -> PartnerQualification:
@@ -113,8 +46,8 @@ async def _told(session: AsyncSession, rows: list[PartnerRow], on: date) -> list
             id=row.id,
             title=row.title,
             registration=row.registration,
-            state=State(row.state),
-            qualifications=[Kind(each) for each in held[row.id]],
+            state=PartnerState(row.state),
+            qualifications=[PartnerEvidence(each) for each in held[row.id]],
             version=row.version,
         )
         for row in rows
@@ -139,7 +72,7 @@ async def register_partner(
 
 @router.get("/v1/partners", openapi_extra=ALL_OBJECTS)
 async def list_partners(
-    request: Request, session: Read, page: Paged, _caller: Anyone, state: Annotated[State | None, Query()] = None
+    request: Request, session: Read, page: Paged, _caller: Anyone, state: Annotated[PartnerState | None, Query()] = None
 ) -> Partners:
     """Partners in the order of their making: who asks to hand something over names one."""
     rows = await partner_repository.listed(session, page.limit + 1, after_id(page), state)

@@ -6,7 +6,6 @@ from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.reach import ALL_OBJECTS
-from dossier_common.texts import SealedTexts
 from dossier_gateway.auth import Anyone, PolicyApprover, PolicyProposer
 from dossier_gateway.directory.paging import after_id
 from dossier_gateway.policies import service
@@ -18,8 +17,7 @@ router = make_router(tags=["policies"])
 
 def _means(request: Request) -> Means:
     state = request.app.state
-    texts = SealedTexts(state.signing_key.derive("policies"))
-    return Means(state.settings.common.policy.parent, texts, state.clock.now())
+    return Means(state.settings.common.policy.parent, state.policy_texts, state.clock.now())
 
 
 @router.get("/v1/policies", openapi_extra=ALL_OBJECTS)
