@@ -14,6 +14,7 @@ DOCUMENTS = (
     CHECKOUT / "README.md",
     CHECKOUT / "README.zh-CN.md",
     *sorted((CHECKOUT / "docs").glob("*.md")),
+    *sorted((CHECKOUT / "docs" / "operators").glob("*.md")),
     CHECKOUT / "deploy" / "README.md",
 )
 STARTS_OR_STOPS = frozenset({"up", "demo", "down", "test", "check", "bench", "faults", "clean"})

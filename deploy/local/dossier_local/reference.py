@@ -7,8 +7,11 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 from pydantic_settings import BaseSettings
 
@@ -19,23 +22,54 @@ from dossier_local import matrix_page
 from dossier_local.state import CHECKOUT
 
 DOCUMENTS: Final = CHECKOUT / "docs"
+SECRET: Final = re.compile(r"_(password|passphrase|key)_file$")
+CELL: Final = re.compile(r"(?<!\\)\|")
 BEGIN, END = "<!-- table: {} -->\n", "<!-- end of table -->"
 
 
-def settings() -> str:
-    """Each variable that a part reads, by its class."""
-    own = [importlib.import_module(f"dossier_{part}.settings").Settings for part in PARTS]
-    rows = [*_variables(CommonSettings, "DOSSIER_", ()), *_variables(PartSettings, "DOSSIER_<PART>_", ("common",))]
-    for cls in own:
-        rows += _variables(cls, cls.model_config["env_prefix"], PartSettings.model_fields)
-    return _table(("Variable", "Default", "What it says"), rows)
+def settings(_before: str) -> str:
+    """Each variable that a process reads, by the part whose it is."""
+    groups = [
+        ("Every process", _variables(CommonSettings, "DOSSIER_", ())),
+        ("Every part, each its own", _variables(PartSettings, "DOSSIER_<PART>_", ("common",))),
+    ]
+    for part in PARTS:
+        cls = importlib.import_module(f"dossier_{part}.settings").Settings
+        groups.append((f"Only {part}", _variables(cls, cls.model_config["env_prefix"], PartSettings.model_fields)))
+    header = ("Variable", "Kind", "Default", "What it says")
+    tables = [(title, list(rows)) for title, rows in groups]
+    return "\n".join(f"## {title}\n\n{_table(header, rows)}" for title, rows in tables if rows)
 
 
-def _variables(cls: type[BaseSettings], prefix: str, known: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _variables(cls: type[BaseSettings], prefix: str, known: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
     for name, field in cls.model_fields.items():
         if name not in known:
-            default = "required" if field.is_required() else _written(field.get_default())
-            yield f"`{prefix}{name.upper()}`", default, field.description or ""
+            default = "**required**" if field.is_required() else _written(field.get_default())
+            yield f"`{prefix}{name.upper()}`", _kind(name, field), default, field.description or ""
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name says where a secret lies, going by the names that they are given."""
+    return SECRET.search(name.lower()) is not None
+
+
+def _kind(name: str, field: FieldInfo) -> str:
+    """What is to be written, in an operator's words."""
+    types = [each for each in get_args(field.annotation) or (field.annotation,) if each is not NoneType]
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(f"`{each}`" for each in types)
+    if types == [Path]:
+        return "folder" if name.endswith("_dir") else "**secret** file" if is_secret(name) else "file"
+    if get_origin(field.annotation) in {dict, tuple}:
+        return "JSON"
+    kind = {int: "whole number", float: "number", str: "text"}[types[0]]
+    bounds = [
+        f"{sign} {getattr(each, attribute)}"
+        for attribute, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        for each in field.metadata
+        if getattr(each, attribute, None) is not None
+    ]
+    return " ".join([kind, ", ".join(bounds)]).strip()
 
 
 def _written(value: Any) -> str:
@@ -45,8 +79,25 @@ def _written(value: Any) -> str:
     return f"`{plain if isinstance(plain, str) else json.dumps(plain)}`"
 
 
-def problems() -> str:
+def problems(_before: str) -> str:
     """Each problem that the API may answer with: by slug and status, with the titles that people read."""
+    return _table(("Status", "Slug", "中文", "English"), _problems())
+
+
+def troubles(before: str) -> str:
+    """The same problems with what to look at, which is written by hand in the last column and kept."""
+    known = {tuple(row[:2]): row[-1] for row in rows(before)}
+    made = [(*row, known.get(row[:2], "")) for row in _problems()]
+    return _table(("Status", "Slug", "中文", "English", "Look at"), made)
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a table in Markdown, without its header."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in CELL.split(line)[1:-1]] for line in lines[2:]]
+
+
+def _problems() -> list[tuple[str, str, str, str]]:
     for part in PARTS:
         importlib.import_module(f"dossier_{part}.main")
     found: dict[tuple[int, str], list[Words]] = {}
@@ -58,11 +109,10 @@ def problems() -> str:
             words = found.setdefault((cls.status, cls.slug), [])
             if cls.words not in words:
                 words.append(cls.words)
-    rows = [
+    return [
         (str(status), f"`{slug}`", " / ".join(each.zh for each in words), " / ".join(each.en for each in words))
         for (status, slug), words in sorted(found.items())
     ]
-    return _table(("Status", "Slug", "中文", "English"), rows)
 
 
 def _descendants(cls: type[Problem]) -> Iterator[type[Problem]]:
@@ -71,22 +121,23 @@ def _descendants(cls: type[Problem]) -> Iterator[type[Problem]]:
         yield from _descendants(each)
 
 
-def row_faults() -> str:
+def row_faults(_before: str) -> str:
     """What can be wrong with a row of an imported spreadsheet."""
     faults = importlib.import_module("dossier_records.faults")
-    rows = [
+    made = [
         (f"`{code}`", "warning" if code in faults.WARNINGS else "refused", title.zh, title.en)
         for code, title in faults.TITLES.items()
     ]
-    return _table(("Code", "The row is", "中文", "English"), rows)
+    return _table(("Code", "The row is", "中文", "English"), made)
 
 
-TABLES: Final[dict[str, tuple[str, Callable[[], str]]]] = {
-    "settings": ("operators.md", settings),
+TABLES: Final[dict[str, tuple[str, Callable[[str], str]]]] = {
+    "settings": ("operators/configuration.md", settings),
     "problems": ("integrators.md", problems),
+    "troubles": ("operators/troubleshooting.md", troubles),
     "row-faults": ("integrators.md", row_faults),
 }
-"""Name → document and maker."""
+"""Name → document, and the maker, who is given the table as it is."""
 
 
 def write() -> None:
@@ -109,10 +160,10 @@ def differing() -> list[str]:
 
 def _renewed(name: str, text: str) -> str:
     begin, make = BEGIN.format(name), TABLES[name][1]
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(begin)}(.*?){re.escape(END)}", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"no place for the table {name}")
-    return pattern.sub(lambda _: f"{begin}{make()}{END}", text)
+    return pattern.sub(lambda before: f"{begin}{make(before[1])}{END}", text)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
