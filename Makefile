@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 DOWNLOAD := $(PIP) download --quiet --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down token status test check bench bench-long faults openapi lock clean
+.PHONY: help setup demo up down token status test check bench bench-long faults openapi secrets certificates lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install what requirements.lock names, once
 
@@ -78,13 +78,25 @@ openapi: setup ## Write docs/api and the tables of docs from what the code decla
 	@$(LAUNCHER) openapi
 	@$(LAUNCHER) tables
 
-lock: ## Resolve the dependencies anew into requirements.lock (uv in a throwaway environment)
+COMPOSE := deploy/compose
+secrets: setup ## Make what is missing of the secrets of compose: make secrets ISSUER=https://HOST:PORT
+	@$(BIN)/dossier secrets $(COMPOSE)/secrets $(ISSUER:%=--issuer %)
+
+certificates: setup ## Make and renew the certificates of compose: make certificates HOST="NAME …"
+	@$(BIN)/dossier certificates $(COMPOSE)/certificates $(HOST:%=--host %)
+
+# The second lock is what the image runs: the parts and the command, in the versions of the first.
+IMAGE_LOCK := deploy/image/requirements.lock
+IMAGE_PROJECTS := libs/common $(PARTS) deploy
+OURS := $(foreach name,common approvals audit deploy gateway records retention verify witness,--no-emit-package dossier-$(name))
+RESOLVE = "$$folder/bin/uv" pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal --python-version 3.11 $(OURS)
+
+lock: ## Resolve the dependencies anew into requirements.lock and the image's (uv in a throwaway environment)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
 	"$$folder/bin/pip" --disable-pip-version-check install --quiet uv && \
-	"$$folder/bin/uv" pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
-	  --python-version 3.11 --group dev pyproject.toml \
-	  $(foreach name,common approvals audit deploy gateway records retention verify witness,--no-emit-package dossier-$(name)) \
-	  --output-file requirements.lock $(ARGS) >/dev/null
+	$(RESOLVE) --group dev pyproject.toml --output-file requirements.lock $(ARGS) >/dev/null && \
+	$(RESOLVE) --constraint requirements.lock --no-annotate $(IMAGE_PROJECTS:%=%/pyproject.toml) \
+	  --output-file $(IMAGE_LOCK) >/dev/null
 
 clean: ## Remove .venv, the data of this checkout and all caches
 	@if [ -x $(BIN)/python ] && [ -f $(STAMP) ]; then $(LAUNCHER) clean; fi

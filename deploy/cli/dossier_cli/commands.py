@@ -176,3 +176,58 @@ def nats_accounts(
             file.write(accounts.configuration(known))
     except OSError as error:
         raise Refused(f"{target} cannot be written: {error.strerror}") from error
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder; made with mode 0700 where it is not there")]
+
+
+@commands.command()
+def secrets(
+    folder: Folder,
+    issuer: Annotated[
+        str | None,
+        typer.Option(envvar="DOSSIER_ISSUER", help="Public address of the gateway: audit-log.vkey has it"),
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Makes what is missing of all secrets of a deployment, and changes nothing that is there."""
+    from dossier_cli import secret_files  # noqa: PLC0415
+
+    if issuer is not None and not issuer.startswith(("https://", "http://")):
+        raise typer.BadParameter("the issuer is https://HOST[:PORT]")
+    made = secret_files.make(folder, issuer)
+    if as_json:
+        _print_json({"made": made.names, "faults": made.faults})
+    elif made.names:
+        typer.echo(f"made: {', '.join(made.names)}")
+    elif not made.faults:
+        typer.echo("everything is there")
+    if made.faults:
+        raise Refused("; ".join(made.faults))
+
+
+@commands.command()
+def certificates(
+    folder: Folder,
+    host: Annotated[list[str] | None, typer.Option(help="Name or address of the gateway; can be repeated")] = None,
+    san: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of every server, {name} being its own: dossier-{name}.prod.svc; can be repeated"),
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Makes an internal CA and certificates of all servers and clients; renews those that end within 60 days."""
+    from dossier_cli import certificates as making  # noqa: PLC0415
+    from dossier_common.clock import SystemClock  # noqa: PLC0415
+
+    done = making.make(folder, host or [], san or [], SystemClock().now())
+    if as_json:
+        _print_json({"made": done.made, "renewed": done.renewed, "left": done.left})
+        return
+    for what, names in (("made", done.made), ("renewed", done.renewed), ("of another CA, left as they are", done.left)):
+        if names:
+            typer.echo(f"{what}: {', '.join(names)}")
+    if not (done.made or done.renewed):
+        typer.echo("everything is there")

@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from dossier_common.keys import SigningKey
+from dossier_cli import secret_files
 from dossier_common.topology import PARTS
 from dossier_local.state import State, write_private
 
@@ -22,17 +22,17 @@ COSIGNATURE: Final = 0x04
 
 def signing_key(state: State, part: str) -> Path:
     """File of the part's Ed25519 key (PEM, PKCS 8): it signs events and client assertions."""
-    return state.secret(f"{part}-signing-key.pem", lambda: SigningKey.generate().pem())
+    return state.secret(f"{part}-signing-key.pem", secret_files.key)
 
 
 def token_key(state: State) -> Path:
     """File of the key by which the gateway signs tokens, and nothing else."""
-    return state.secret("gateway-token-key.pem", lambda: SigningKey.generate().pem())
+    return state.secret("gateway-token-key.pem", secret_files.key)
 
 
 def audit_log_key(state: State) -> Path:
     """File of the key by which the audit part signs checkpoints, and nothing else."""
-    return state.secret("audit-log-key.pem", lambda: SigningKey.generate().pem())
+    return state.secret(secret_files.LOG_KEY, secret_files.key)
 
 
 def public_bytes(path: Path) -> bytes:
@@ -51,14 +51,15 @@ def vkey(name: str, kind: int, public: bytes) -> str:
 
 def keyring_passphrase(state: State) -> Path:
     """File of the passphrase that seals the key ring of records."""
-    return state.secret(KEYRING_PASSPHRASE)
+    return state.secret(KEYRING_PASSPHRASE, secret_files.password)
 
 
 def producer_keys(state: State) -> Path:
     """File with the public keys of all parts, as JWKs with `kid`."""
-    keys = {part: [SigningKey.read(signing_key(state, part)).public_jwk()] for part in PARTS}
-    path = state.folder / "producer-keys.json"
-    write_private(path, json.dumps(keys, indent=2).encode())
+    for part in PARTS:
+        signing_key(state, part)
+    path = state.folder / secret_files.PRODUCER_KEYS
+    write_private(path, secret_files.producer_keys(state.secrets))
     return path
 
 
