@@ -51,11 +51,11 @@ class Bench:
         async with self.worker.database.session() as session:
             return int((await session.execute(query, {"of": records})).scalar_one())
 
-    async def stored(self, records: list[UUID], seconds: float = 20) -> None:
+    async def stored(self, records: list[UUID]) -> None:
         """Waits until all are stored."""
-        await eventually(lambda: self.count(records), len(records), seconds)
+        await eventually(lambda: self.count(records), len(records))
 
-    async def numbered(self, seconds: float = 20) -> None:
+    async def numbered(self) -> None:
         """Waits until the producer's relay has numbered and published all."""
 
         async def waiting() -> int:
@@ -65,4 +65,4 @@ class Bench:
             async with self.producer.database.session() as session:
                 return int((await session.execute(query)).scalar_one())
 
-        await eventually(waiting, 0, seconds)
+        await eventually(waiting, 0)

@@ -13,7 +13,7 @@ import httpx
 from fastapi import FastAPI
 from sqlalchemy import text
 from tests.support.chains import Chain
-from tests.support.parts import serving, settings_of
+from tests.support.parts import serving, settings_of, working
 from tests.support.tokens import TestKeys, txn_token
 from tests.support.waiting import eventually, running
 
@@ -31,7 +31,7 @@ from dossier_common.contracts.retention import HoldPlaced
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import Head, Numbered
-from dossier_common.worker import Context, opened
+from dossier_common.worker import Context
 from dossier_local.cluster import Cluster
 
 
@@ -187,5 +187,5 @@ async def world(cluster: Cluster, folder: Path) -> AsyncIterator[World]:
     keys = TestKeys()
     settings = settings_of(cluster, "audit", Settings)
     app = audit_main.create(settings)
-    async with serving(app, keys) as client, opened("audit", settings) as worker:
+    async with serving(app, keys) as client, working("audit", settings) as worker:
         yield World(cluster, keys, settings, client, app, worker, folder)

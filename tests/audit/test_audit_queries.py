@@ -7,6 +7,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 from tests.audit.bench import Bench
+from tests.support.broker import PATIENCE
 from tests.support.tokens import service_token
 from tests.support.waiting import eventually, running
 
@@ -149,7 +150,7 @@ async def test_receipts_are_announced_after_the_commit(bench: Bench) -> None:
             confirmed = await bench.producer.confirmed()
             assert confirmed is not None
             while not received or (received[-1].epoch, received[-1].seq) < (confirmed.epoch, confirmed.seq):
-                message = await subscription.next_msg(timeout=5)
+                message = await subscription.next_msg(timeout=PATIENCE)
                 received.append(Receipt.verified(orjson.loads(message.data), "retention", keys))
     finally:
         await subscription.unsubscribe()

@@ -3,12 +3,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 from tests.common.line import FollowerSettings, Line, ProducerSettings
-from tests.support.parts import introduce, serving, settings_of, without_receipts
+from tests.support.parts import introduce, serving, settings_of, without_receipts, working
 from tests.support.tokens import TestKeys
 
 from dossier_common.app import create_app
 from dossier_common.contracts.retention import AccessRefused
-from dossier_common.worker import opened
 from dossier_local import cluster as servers
 from dossier_local.cluster import Cluster
 
@@ -28,8 +27,8 @@ async def opened_line(cluster: Cluster) -> AsyncIterator[Line]:
     app = create_app("retention", producer_settings, routers=[], refused=AccessRefused)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(serving(app, keys))
-        producer = await stack.enter_async_context(opened("retention", producer_settings))
-        follower = await stack.enter_async_context(opened("approvals", follower_settings))
+        producer = await stack.enter_async_context(working("retention", producer_settings))
+        follower = await stack.enter_async_context(working("approvals", follower_settings))
         line = Line(cluster, keys, app, http, producer, follower)
         introduce(follower.peers, keys, {"retention": app})
         await line.make_table()

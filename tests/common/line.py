@@ -1,19 +1,19 @@
 """One producer (the database and NATS user of retention) and one follower (of approvals) on the real servers."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
 import httpx
-import nats
-import nats.js.errors
 from fastapi import FastAPI
-from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from tests.support.broker import PATIENCE, connected
 from tests.support.parts import introduce
 from tests.support.tokens import TestKeys, service_token
 from tests.support.waiting import eventually
@@ -29,7 +29,6 @@ from dossier_common.leaves import Head, Numbered
 from dossier_common.relay import Confirmation, Confirmed, Deliver, Publisher, Relay
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
-from dossier_common.topology import inbox_prefix
 from dossier_common.worker import Context
 from dossier_local.cluster import Cluster
 
@@ -156,33 +155,22 @@ class Line:
 
     # -- the stream
 
-    async def jetstream(self) -> tuple[Client, JetStreamContext]:
-        """The operator's connection."""
-        client = await nats.connect(
-            self.cluster.broker.url,
-            user=OPERATOR,
-            password=self.cluster.broker.password(OPERATOR),
-            inbox_prefix=inbox_prefix(OPERATOR).encode(),
-        )
-        return client, client.jetstream()
+    @asynccontextmanager
+    async def jetstream(self) -> AsyncIterator[JetStreamContext]:
+        """What the operator may do with streams."""
+        async with connected(self.cluster.broker, OPERATOR) as client:
+            yield client.jetstream(timeout=PATIENCE)
 
     async def stream_length(self) -> int:
         """Messages in the producer's stream."""
-        client, jetstream = await self.jetstream()
-        try:
+        async with self.jetstream() as jetstream:
             return (await jetstream.stream_info("RETENTION")).state.messages
-        finally:
-            await client.close()
 
     async def delete_stream(self) -> None:
         """What a lost NATS store looks like."""
-        client, jetstream = await self.jetstream()
-        try:
-            await jetstream.delete_stream("RETENTION")
-        except nats.js.errors.NotFoundError:
-            return
-        finally:
-            await client.close()
+        async with self.jetstream() as jetstream:
+            with suppress(NotFoundError):
+                await jetstream.delete_stream("RETENTION")
 
     def make_streams(self) -> None:
         """The operator's step."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import nats
 import nats.errors
 import orjson
 import pytest
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 from tests.common.line import Line
 from tests.common.test_inbox import numbered_only
+from tests.support.broker import PATIENCE, connected
 from tests.support.waiting import eventually, running
 
 from dossier_cli import accounts
@@ -345,16 +345,8 @@ async def test_pruned_feed_is_told_as_an_error_and_not_asked_again_at_once(
 @pytest.fixture
 async def gateway(line: Line) -> AsyncIterator[Client]:
     """A part that does not follow this producer."""
-    password = line.cluster.broker.password("gateway")
-    client = await nats.connect(
-        line.cluster.broker.url, user="gateway", password=password, inbox_prefix=b"_INBOX_gateway", error_cb=_ignore
-    )
-    yield client
-    await client.close()
-
-
-async def _ignore(_error: Exception) -> None:
-    """The server's word about what is not permitted; the test sees what did not arrive."""
+    async with connected(line.cluster.broker, "gateway") as client:
+        yield client
 
 
 @pytest.mark.invariant(6)
@@ -367,7 +359,7 @@ async def test_only_the_producer_beats_and_only_its_followers_hear(line: Line, g
         await client.publish(subject, b"forged")
         await client.flush()
     await beat(line, 1, 0, NO_LEAF, now())
-    first = await heard.next_msg(timeout=5)
+    first = await heard.next_msg(timeout=PATIENCE)
     assert Heartbeat.verified(first.data, "retention", line.verifying()).seq == 0
     with pytest.raises(nats.errors.TimeoutError):
         await overheard.next_msg(timeout=0.2)

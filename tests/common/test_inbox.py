@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from tests.common.line import Line
+from tests.support.broker import PATIENCE
 from tests.support.waiting import eventually, running
 
 from dossier_common.contracts.retention import HoldPlaced, HoldReleased
@@ -42,7 +43,8 @@ async def publish(line: Line, events: Sequence[Numbered], head: Head) -> None:
     """Puts messages into the stream by hand, each under an id of its own."""
     client = line.producer.nats
     for event in events:
-        reply = await client.request(event.type, message(event, head), headers={"Nats-Msg-Id": str(new_id())})
+        headers = {"Nats-Msg-Id": str(new_id())}
+        reply = await client.request(event.type, message(event, head), timeout=PATIENCE, headers=headers)
         assert "error" not in orjson.loads(reply.data)
 
 
@@ -228,18 +230,15 @@ async def test_changed_messages_are_healed_by_the_feed_and_do_not_come_back(line
         assert second.seq == 5
 
         async def waiting() -> int:
-            client, jetstream = await line.jetstream()
-            try:
+            async with line.jetstream() as jetstream:
                 return (await jetstream.consumer_info("RETENTION", "approvals")).num_ack_pending or 0
-            finally:
-                await client.close()
 
         await eventually(waiting, 0)
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"\xff", b'{"leaf": "[]", "salt": "", "body": "", "head": {}}'])
 async def test_messages_that_are_none_are_passed_over(line: Line, payload: bytes) -> None:
-    await line.producer.nats.request("retention.v1.nonsense", payload)
+    await line.producer.nats.request("retention.v1.nonsense", payload, timeout=PATIENCE)
     async with running(line.relay().run(), line.consumer().run()):
         await line.emit(3)
         await line.has_seen(3)
@@ -253,7 +252,7 @@ async def test_body_in_place_of_a_number_is_refused(line: Line) -> None:
     for name, value in (("seq", "1"), ("epoch", True), ("type", {}), ("id", 1)):
         changed = event_to_json(events[0]) | {"leaf": orjson.dumps(said | {name: value}).decode()}
         payload = orjson.dumps(changed | {"head": head_to_json(head)})
-        await line.producer.nats.request("retention.v1.nonsense", payload)
+        await line.producer.nats.request("retention.v1.nonsense", payload, timeout=PATIENCE)
     async with running(line.consumer().run()):
         await line.has_seen(1)
 

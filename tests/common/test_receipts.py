@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import nats
 import orjson
 import pytest
 from nats.aio.client import Client
 from tests.common.line import Line
+from tests.support.broker import connected
 from tests.support.waiting import eventually, running
 
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import Head
 from dossier_common.receipts import Receipt
 from dossier_common.relay import Confirmation, Diverged, Relay
-from dossier_common.topology import inbox_prefix, receipt_subject
+from dossier_common.topology import receipt_subject
 from dossier_local import keys as local_keys
 
 STATE = "SELECT receipt_epoch, receipt_seq FROM outbox_state"
@@ -25,14 +25,8 @@ STATE = "SELECT receipt_epoch, receipt_seq FROM outbox_state"
 @pytest.fixture
 async def audit(line: Line) -> AsyncIterator[Client]:
     """The audit service's connection."""
-    client = await nats.connect(
-        line.cluster.broker.url,
-        user="audit",
-        password=line.cluster.broker.password("audit"),
-        inbox_prefix=inbox_prefix("audit").encode(),
-    )
-    yield client
-    await client.close()
+    async with connected(line.cluster.broker, "audit") as client:
+        yield client
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 from tests.retention.bench import NOW, Bench
 from tests.support.chains import Chain
-from tests.support.parts import serving, settings_of
+from tests.support.parts import serving, settings_of, working
 from tests.support.tokens import TestKeys
 
 from dossier_common.clock import ManualClock
 from dossier_common.ids import new_id
 from dossier_common.policy import load_policy
-from dossier_common.worker import opened
 from dossier_local.cluster import Cluster
 from dossier_retention.consumers import handlers
 from dossier_retention.main import create
@@ -24,7 +23,7 @@ async def service(cluster: Cluster) -> AsyncIterator[Bench]:
     settings = settings_of(cluster, "retention", Settings)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(serving(create(settings, clock), keys))
-        worker = await stack.enter_async_context(opened("retention", settings, clock))
+        worker = await stack.enter_async_context(working("retention", settings, clock))
         applied = handlers(load_policy(settings.common.policy), clock, worker.key, settings.backup_horizon_days)
         yield Bench(keys, clock, http, worker, applied, {})
 

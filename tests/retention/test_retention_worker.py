@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import text
-from tests.support.parts import introduce, serving, settings_of
+from tests.support.parts import introduce, serving, settings_of, working
 from tests.support.tokens import TestKeys
 from tests.support.waiting import eventually, running
 
@@ -19,7 +19,7 @@ from dossier_common.app import create_app
 from dossier_common.contracts.records import AccessRefused, RecordRegistered
 from dossier_common.ids import new_id
 from dossier_common.settings import PartSettings
-from dossier_common.worker import Context, opened
+from dossier_common.worker import Context
 from dossier_local.cluster import Cluster
 from dossier_retention import worker
 from dossier_retention.settings import Settings
@@ -40,8 +40,8 @@ async def workers(cluster: Cluster) -> AsyncIterator[tuple[Context, Context]]:
     async with AsyncExitStack() as stack:
         for app in (records, audit):
             await stack.enter_async_context(serving(app, keys))
-        producer = await stack.enter_async_context(opened("records", producer_settings))
-        follower = await stack.enter_async_context(opened("retention", settings_of(cluster, "retention", Settings)))
+        producer = await stack.enter_async_context(working("records", producer_settings))
+        follower = await stack.enter_async_context(working("retention", settings_of(cluster, "retention", Settings)))
         introduce(producer.peers, keys, {"audit": audit})
         introduce(follower.peers, keys, {"audit": audit, "records": records})
         async with follower.database.transaction() as session:  # other tests have spoken for records, in later epochs

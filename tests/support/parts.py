@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from tests.support.tokens import ISSUER, TestKeys, service_token
+from tests.support.waiting import eventually
 
 from dossier_common.auth import Verifier
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.peers import Peers
 from dossier_common.settings import PartSettings
+from dossier_common.worker import Context, opened
 from dossier_local.cluster import Cluster
 from dossier_local.environment import Environment
 
@@ -53,6 +55,18 @@ async def serving(app: FastAPI, keys: TestKeys) -> AsyncIterator[httpx.AsyncClie
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{app.state.part}") as client:
             yield client
+
+
+@asynccontextmanager
+async def working(part: str, settings: PartSettings, clock: Clock | None = None) -> AsyncIterator[Context]:
+    """The open resources of a worker that has found NATS, which a part that starts does not wait for."""
+
+    async def connected() -> bool:
+        return context.nats.is_connected
+
+    async with opened(part, settings, clock) as context:
+        await eventually(connected, expected=True)
+        yield context
 
 
 def introduce(peers: Peers, keys: TestKeys, apps: Mapping[str, FastAPI], clock: Clock | None = None) -> None:
