@@ -13,18 +13,17 @@ import pytest
 from fastapi import FastAPI
 from tests.records.test_reading import PAST_THE_FAST_PATH
 from tests.records.world import World, slug, states
-from tests.support.parts import introduce, serving, settings_of
+from tests.support.parts import introduce, serving, settings_of, working
 from tests.support.tokens import txn_token
 
 from dossier_approvals.main import create as create_approvals
 from dossier_approvals.settings import Settings as ApprovalsSettings
 from dossier_common import outbox
 from dossier_common.contracts.approvals import GrantIssued
-from dossier_common.ids import new_id
 from dossier_common.inbox import Consumer
 from dossier_common.problems import UpstreamUnavailable
 from dossier_common.relay import Relay
-from dossier_common.worker import Context, opened
+from dossier_common.worker import Context
 from dossier_local.cluster import Cluster
 from dossier_records.consumers import handlers
 from dossier_records.reading import Ask
@@ -257,12 +256,13 @@ class Approvals:
             await outbox.add(session, grant, by=None, at=now)
 
     async def revoke(self, world: World, grant: GrantIssued) -> None:
+        """By one who takes part in the case."""
         token = txn_token(
             world.keys,
             "approvals",
             ["grants:revoke", "grants:read"],
-            account=new_id(),
-            person=new_id(),
+            account=grant.holder_account,
+            person=grant.holder_person,
             at=world.clock.now(),
         )
         answer = await self.http.post(
@@ -288,8 +288,8 @@ async def approvals(world: World, cluster: Cluster) -> AsyncIterator[Approvals]:
         app = create_approvals(settings)
         http = await stack.enter_async_context(serving(app, world.keys))
         app.state.clock = world.clock
-        context = await stack.enter_async_context(opened("approvals", settings, world.clock))
-        follower = await stack.enter_async_context(opened("records", world.settings, world.clock))
+        context = await stack.enter_async_context(working("approvals", settings, world.clock))
+        follower = await stack.enter_async_context(working("records", world.settings, world.clock))
         for peers in (follower.peers, world.app.state.peers):
             introduce(peers, world.keys, {"approvals": app}, world.clock)
         yield Approvals(app, http, context, context.relay(), follower.consumer("approvals", handlers.apply), owner)
