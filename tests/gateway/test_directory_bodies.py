@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from dossier_common.problems import Invalid
 from dossier_gateway.directory import (
-    authorisation_endpoints,
+    authorisation_schemas,
     client_rules,
     client_schemas,
-    partner_endpoints,
+    partner_schemas,
     rules,
     schemas,
 )
@@ -32,11 +32,11 @@ BODIES: list[type[BaseModel]] = [
     client_schemas.NewClient,
     client_schemas.ClientPatch,
     client_schemas.NewSecret,
-    partner_endpoints.NewPartner,
-    partner_endpoints.PartnerPatch,
-    partner_endpoints.NewPartnerQualification,
-    authorisation_endpoints.NewAuthorisation,
-    authorisation_endpoints.NewDecision,
+    partner_schemas.NewPartner,
+    partner_schemas.PartnerPatch,
+    partner_schemas.NewPartnerQualification,
+    authorisation_schemas.NewAuthorisation,
+    authorisation_schemas.NewDecision,
 ]
 SCALARS = (
     st.none()
