@@ -67,7 +67,7 @@ async def create_report(session: Write, _by: Caller) -> Response:
 @router.get("/v1/things")
 async def list_things(page: Paged, session: Read, _by: Caller) -> dict[str, list[int]]:
     await session.execute(text("SELECT 1"))
-    start = int(page.after[0]) if page.after else 0
+    start = page.starts(int) or 0
     items = list(range(start + 1, min(start + page.limit, 120) + 1))
     if items and items[-1] < 120:
         page.more(items[-1])

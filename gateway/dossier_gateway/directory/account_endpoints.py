@@ -15,7 +15,6 @@ from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import accounts, schemas
 from dossier_gateway.directory.holding_endpoints import as_assignment
 from dossier_gateway.directory.known import known
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import ByAuthorisation, IfMatch
 from dossier_gateway.directory.repository import AccountFilter, AccountRow, Reading
 
@@ -70,7 +69,7 @@ async def list_accounts(
     session: Read, page: Paged, _caller: Officer, wanted: Annotated[AccountFilter, Depends(_filter)]
 ) -> schemas.Accounts:
     """Accounts in the order of their making: all, or those of a unit, a state, a person."""
-    rows = await Reading(session).accounts(page.limit + 1, after_id(page), wanted)
+    rows = await Reading(session).accounts(page.limit + 1, page.after_id(), wanted)
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Accounts(items=[schemas.Account(**_fields(row)) for row in rows[: page.limit]])
@@ -80,7 +79,7 @@ async def list_accounts(
 async def show_account(
     account_id: UUID, request: Request, session: Read, response: Response, _caller: Officer
 ) -> schemas.AccountDetails:
-    """One account, with its roles and what its person is qualified for now."""
+    """One account, with the roles and qualifications of its person that are in force."""
     row = await known(session, account_id)
     reading, now = Reading(session), request.app.state.clock.now()
     return schemas.AccountDetails(

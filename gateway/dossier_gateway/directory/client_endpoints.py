@@ -15,7 +15,6 @@ from dossier_gateway.directory import client_repository, client_rules, clients
 from dossier_gateway.directory import client_schemas as schemas
 from dossier_gateway.directory.client_repository import ClientRow
 from dossier_gateway.directory.clients import Change
-from dossier_gateway.directory.paging import after_name
 from dossier_gateway.directory.parameters import ByAuthorisation, IfMatch
 from dossier_gateway.directory.schemas import Disabling
 
@@ -66,7 +65,7 @@ async def register_client(
 @router.get("/v1/clients", openapi_extra=ALL_OBJECTS)
 async def list_clients(session: Read, page: Paged, _caller: ClientManager) -> schemas.Clients:
     """Registered applications, by id."""
-    rows = await client_repository.clients(session, page.limit + 1, after_name(page))
+    rows = await client_repository.clients(session, page.limit + 1, page.starts(str))
     if len(rows) > page.limit:
         page.more(rows[page.limit - 1].id)
     return schemas.Clients(items=[schemas.Client(**_fields(row)) for row in rows[: page.limit]])
@@ -104,7 +103,7 @@ async def change_client(
 async def issue_client_secret(
     client_id: ClientId, body: schemas.NewSecret, response: Response, session: Write, change: Changing
 ) -> schemas.CreatedClient:
-    """Another secret, shown this once; the one before holds for the overlap yet."""
+    """Another secret, shown this once; the one before holds for the overlap."""
     row, secret = await clients.issue_secret(session, client_id, body.overlap, change)
     return schemas.CreatedClient(**_fields(row, response), secret=secret)
 

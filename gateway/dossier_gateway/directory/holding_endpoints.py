@@ -12,7 +12,6 @@ from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import EITHER, AccountManager, Officer, RoleAssigner
 from dossier_gateway.directory import holdings, schemas
 from dossier_gateway.directory.known import known
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.repository import AssignmentRow, QualificationRow, Reading
 
 router = make_router(tags=["directory"])
@@ -44,7 +43,7 @@ async def list_assignments(
     """The roles of an account, without those whose term is over."""
     await known(session, account_id)
     now = request.app.state.clock.now()
-    rows = await Reading(session).assignment_page(account_id, now, page.limit + 1, after_id(page))
+    rows = await Reading(session).assignment_page(account_id, now, page.limit + 1, page.after_id())
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Assignments(items=[as_assignment(row) for row in rows[: page.limit]])
@@ -75,7 +74,7 @@ async def record_qualification(
 async def list_qualifications(account_id: UUID, session: Read, page: Paged, _caller: Officer) -> schemas.Qualifications:
     """What was recorded for an account, with what is over or withdrawn."""
     await known(session, account_id)
-    rows = await Reading(session).qualifications(account_id, page.limit + 1, after_id(page))
+    rows = await Reading(session).qualifications(account_id, page.limit + 1, page.after_id())
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Qualifications(items=[_qualification(row) for row in rows[: page.limit]])

@@ -16,7 +16,6 @@ from dossier_gateway.directory import offboarding_repository as repository
 from dossier_gateway.directory.offboarding import Wish
 from dossier_gateway.directory.offboarding_repository import OffboardingRow
 from dossier_gateway.directory.offboarding_schemas import Kind
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.directory.repository import Reading
 
@@ -79,7 +78,7 @@ async def list_offboardings(
         person=person,
         successor_person=successor,
         limit=page.limit + 1,
-        before=after_id(page),
+        before=page.after_id(),
     )
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))

@@ -15,7 +15,6 @@ from dossier_common.paging import Paged
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory import partner_repository, partners
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import IfMatch
 from dossier_gateway.directory.partner_repository import PartnerQualificationRow, PartnerRow
 from dossier_gateway.directory.partner_schemas import (
@@ -64,7 +63,7 @@ async def _one(session: AsyncSession, row: PartnerRow, request: Request, respons
 async def register_partner(
     body: NewPartner, request: Request, response: Response, session: Write, caller: AccountManager
 ) -> Partner:
-    """Another company, which is qualified for nothing yet."""
+    """Another company; nothing is handed to it until an agreement and an assessment are recorded."""
     row = PartnerRow(new_id(), body.title, body.registration)
     row = await partners.register(session, row, by=caller, clock=request.app.state.clock)
     return await _one(session, row, request, response)
@@ -75,7 +74,7 @@ async def list_partners(
     request: Request, session: Read, page: Paged, _caller: Anyone, state: Annotated[PartnerState | None, Query()] = None
 ) -> Partners:
     """Partners in the order of their making: who asks to hand something over names one."""
-    rows = await partner_repository.listed(session, page.limit + 1, after_id(page), state)
+    rows = await partner_repository.listed(session, page.limit + 1, page.after_id(), state)
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return Partners(items=await _told(session, rows[: page.limit], request.app.state.clock.now().date()))
@@ -85,7 +84,7 @@ async def list_partners(
 async def show_partner(
     partner_id: UUID, request: Request, response: Response, session: Read, _caller: Anyone
 ) -> Partner:
-    """One partner, with what it is qualified for now."""
+    """One partner, with the agreements and assessments that are in force."""
     return await _one(session, await partners.show(session, partner_id), request, response)
 
 
@@ -123,7 +122,7 @@ async def list_partner_qualifications(
 ) -> PartnerQualifications:
     """What was recorded of a partner, with what is over or withdrawn."""
     await partners.show(session, partner_id)
-    rows = await partner_repository.qualifications(session, partner_id, page.limit + 1, after_id(page))
+    rows = await partner_repository.qualifications(session, partner_id, page.limit + 1, page.after_id())
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return PartnerQualifications(items=[_qualification(row) for row in rows[: page.limit]])

@@ -13,7 +13,6 @@ from dossier_common.problems import NotFound
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import AccountManager, Anyone
 from dossier_gateway.directory import schemas, units
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.directory.parameters import ByAuthorisation, IfMatch
 from dossier_gateway.directory.repository import Reading, UnitRow
 
@@ -46,7 +45,7 @@ async def create_unit(
 @router.get("/v1/units", openapi_extra=ALL_OBJECTS)
 async def list_units(session: Read, page: Paged, _caller: Anyone) -> schemas.Units:
     """All units, in the order of their making."""
-    rows = await Reading(session).units(page.limit + 1, after_id(page))
+    rows = await Reading(session).units(page.limit + 1, page.after_id())
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     return schemas.Units(items=[_unit(row) for row in rows[: page.limit]])

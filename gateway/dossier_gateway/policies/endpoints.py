@@ -7,7 +7,6 @@ from dossier_common.database import Read, Write
 from dossier_common.paging import Paged
 from dossier_common.reach import ALL_OBJECTS
 from dossier_gateway.auth import Anyone, PolicyApprover, PolicyProposer
-from dossier_gateway.directory.paging import after_id
 from dossier_gateway.policies import service
 from dossier_gateway.policies.schemas import Digest, NewApproval, NewPolicy, Policies, PolicyShown
 from dossier_gateway.policies.service import Means
@@ -23,7 +22,7 @@ def _means(request: Request) -> Means:
 @router.get("/v1/policies", openapi_extra=ALL_OBJECTS)
 async def list_policies(by: Anyone, session: Read, page: Paged, request: Request) -> Policies:
     """All versions of the policy, with who proposed and who decided them; the newest first."""
-    found = await service.listed(session, _means(request), by, limit=page.limit, before=after_id(page))
+    found = await service.listed(session, _means(request), by, limit=page.limit, before=page.after_id())
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1][0]))
     return Policies(items=[each for _, each in found[: page.limit]])

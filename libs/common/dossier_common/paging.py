@@ -1,16 +1,23 @@
-"""Cursor pages: `?limit=` (1–200, default 50), an opaque `cursor`, and `Link: <…>; rel="next"` (RFC 8288)."""
+"""Cursor pages: `?limit=` (1–200, default 50), an opaque `cursor`, and `Link: <…>; rel="next"` (RFC 8288).
+
+A service reads where its page starts by `page.after_id()`, or by `page.starts(…)` where a cursor has other keys.
+"""
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
+from uuid import UUID
 
 import orjson
 from fastapi import Depends, Query, Request, Response
 
 from dossier_common.problems import Malformed
 
+T = TypeVar("T")
 _MARK = 12
+_FOREIGN = "The cursor is none that was handed out."
 
 
 class Page:
@@ -19,9 +26,23 @@ class Page:
     def __init__(self, request: Request, response: Response, limit: int, cursor: str | None) -> None:
         self.limit = limit
         self._request, self._response = request, response
-        self.after: list[Any] | None = None
-        if cursor is not None:
-            self.after = self._opened(cursor)
+        self._after = None if cursor is None else self._opened(cursor)
+
+    def after_id(self) -> UUID | None:
+        """The id that the page comes after; None for the first page. Raises Malformed."""
+        return self.starts(UUID)
+
+    def starts(self, read: Callable[..., T]) -> T | None:
+        """What `read` makes of the keys that the page comes after; None for the first page.
+
+        Raises Malformed where it cannot: the cursor is one of another version.
+        """
+        if self._after is None:
+            return None
+        try:
+            return read(*self._after)
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise Malformed(_FOREIGN) from error
 
     def more(self, *keys: str | int) -> None:
         """Says that there is a next page, which starts after these keys."""
@@ -35,9 +56,9 @@ class Page:
         try:
             raw = urlsafe_b64decode((cursor + "=" * (-len(cursor) % 4)).encode("ascii"))
         except ValueError as error:
-            raise Malformed("The cursor is none that was handed out.") from error
+            raise Malformed(_FOREIGN) from error
         if not hmac.compare_digest(self._mark(raw[_MARK:]), raw[:_MARK]):
-            raise Malformed("The cursor is none that was handed out.")
+            raise Malformed(_FOREIGN)
         after: list[Any] = orjson.loads(raw[_MARK:])
         return after
 

@@ -8,7 +8,6 @@ from fastapi import Query, Request, Response
 from dossier_approvals import service
 from dossier_approvals.auth import EITHER, EmergencyParty, EmergencyReviewer, EmergencyUser
 from dossier_approvals.emergency_schemas import EmergencyList, EmergencyShown, NewEmergency, NewReview
-from dossier_approvals.endpoints import after_id
 from dossier_approvals.service.emergencies import Means
 from dossier_common import app
 from dossier_common.database import Read, Write
@@ -50,7 +49,7 @@ async def list_emergency_accesses(
     Newest first.
     """
     items = await service.list_emergencies(
-        session, _means(request), by, waiting=waiting, limit=page.limit, before=after_id(page)
+        session, _means(request), by, waiting=waiting, limit=page.limit, before=page.after_id()
     )
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))

@@ -24,10 +24,9 @@ from dossier_approvals.schemas import (
 from dossier_approvals.service.offices import Resolved
 from dossier_common import app
 from dossier_common.database import Read, Write
-from dossier_common.paging import Page, Paged
+from dossier_common.paging import Paged
 from dossier_common.peers import Peers
 from dossier_common.policy import Policy
-from dossier_common.problems import Malformed
 from dossier_common.reach import ALL_OBJECTS, Reach, objects
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
@@ -53,17 +52,6 @@ def _peers(request: Request) -> Peers:
 
 def _texts(request: Request) -> SealedTexts:
     return cast("SealedTexts", request.app.state.texts)
-
-
-def after_id(page: Page) -> UUID | None:
-    """The id after which the page starts. Raises Malformed."""
-    if page.after is None:
-        return None
-    try:
-        (key,) = page.after
-        return UUID(key)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
 
 
 @router.post("/v1/requests/preview", openapi_extra=ALL_OBJECTS)
@@ -112,7 +100,7 @@ async def create_request(
 @router.get("/v1/requests", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_requests(by: Reader, session: Read, page: Paged) -> RequestList:
     """The caller's own requests, and those in which he may decide or might have decided."""
-    items = await service.list_requests(session, by, limit=page.limit, before=after_id(page))
+    items = await service.list_requests(session, by, limit=page.limit, before=page.after_id())
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return RequestList(items=items[: page.limit])
@@ -134,7 +122,7 @@ async def withdraw_request(request_id: UUID, by: Requester, session: Write, requ
 @router.get("/v1/tasks", openapi_extra=objects(Reach.PARTY, otherwise=200))
 async def list_tasks(by: Decider, session: Read, page: Paged, request: Request) -> TaskList:
     """What waits for the caller's decision."""
-    items = await service.list_tasks(session, _texts(request), by, limit=page.limit, after=after_id(page))
+    items = await service.list_tasks(session, _texts(request), by, limit=page.limit, after=page.after_id())
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))
     return TaskList(items=items[: page.limit])
@@ -153,7 +141,7 @@ async def decide_task(task_id: UUID, body: NewDecision, by: Decider, session: Wr
 async def list_grants(by: GrantReader, session: Read, page: Paged, request: Request) -> GrantList:
     """Grants that the caller holds or has decided on; who may revoke sees those of the units of his office."""
     items = await service.list_grants(
-        session, _policy(request), by, _now(request), limit=page.limit, before=after_id(page)
+        session, _policy(request), by, _now(request), limit=page.limit, before=page.after_id()
     )
     if len(items) > page.limit:
         page.more(str(items[page.limit - 1].id))

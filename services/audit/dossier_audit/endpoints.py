@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, cast
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
@@ -27,8 +27,7 @@ from dossier_common.app import router as make_router
 from dossier_common.contracts.audit import ALARMS
 from dossier_common.database import Read, Recorded
 from dossier_common.events import Outcome
-from dossier_common.paging import Page, Paged
-from dossier_common.problems import Malformed
+from dossier_common.paging import Paged
 from dossier_common.reach import ALL_OBJECTS
 
 router = make_router(tags=["audit"])
@@ -101,7 +100,7 @@ async def show_activity(
         session,
         Deeds(person, start, end),
         limit=page.limit,
-        after=_after_record(page),
+        after=page.after_id(),
         auditor=auditor,
         clock=request.app.state.clock,
     )
@@ -116,16 +115,6 @@ async def show_activity(
         counts=[TypeCount(type=kind, outcome=outcome, **asdict(tally)) for kind, outcome, tally in found.counts],
         records=[TouchedRecord(record=record, **asdict(tally)) for record, tally in found.records[: page.limit]],
     )
-
-
-def _after_record(page: Page) -> UUID | None:
-    if page.after is None:
-        return None
-    try:
-        (key,) = page.after
-        return UUID(key)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
 
 
 @router.get("/internal/v1/receipts/{producer}")
@@ -147,7 +136,7 @@ async def _found(
         session,
         filters,
         limit=page.limit,
-        after=_after(page),
+        after=page.starts(_place),
         newest_first=newest_first,
         auditor=auditor,
         clock=request.app.state.clock,
@@ -161,15 +150,5 @@ def _keys(body: Body) -> tuple[str, str, int, int]:
     return (body.time.astimezone(UTC).isoformat(), body.producer, body.epoch, body.seq)
 
 
-def _after(page: Page) -> Place | None:
-    if page.after is None:
-        return None
-    try:
-        time, producer, epoch, seq = page.after
-        at = datetime.fromisoformat(time).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
-    numbers = isinstance(epoch, int) and isinstance(seq, int) and 0 <= epoch < 2**31 and 0 <= seq < 2**63
-    if not (isinstance(producer, str) and "\0" not in producer and numbers):
-        raise Malformed("The cursor is none that was handed out.")
-    return cast("Place", (at, producer, epoch, seq))
+def _place(time: str, producer: str, epoch: int, seq: int) -> Place:
+    return datetime.fromisoformat(time).astimezone(UTC), producer, epoch, seq

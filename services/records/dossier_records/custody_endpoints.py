@@ -8,8 +8,7 @@ from fastapi import Query, Request, Response
 from dossier_common import preconditions
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
-from dossier_common.paging import Page, Paged
-from dossier_common.problems import Malformed
+from dossier_common.paging import Paged
 from dossier_common.reach import Reach, objects
 from dossier_common.scopes import Scope
 from dossier_records import auth, copies, custody, custody_schemas, schemas
@@ -31,17 +30,6 @@ def _desk(request: Request) -> Desk:
     return cast("Desk", request.app.state.desk)
 
 
-def _after(page: Page) -> UUID | None:
-    """The id after which the page starts. Raises Malformed."""
-    if page.after is None:
-        return None
-    try:
-        (key,) = page.after
-        return UUID(key)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
-
-
 @router.get("/v1/custody-handovers", openapi_extra=LISTED)
 async def list_handovers(
     request: Request,
@@ -57,7 +45,7 @@ async def list_handovers(
         actor,
         state=state.value if state else None,
         limit=page.limit + 1,
-        before=_after(page),
+        before=page.after_id(),
     )
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
@@ -85,7 +73,7 @@ async def list_handover_items(
     """The list, by record: descriptors, never content."""
     await custody.seen(session, _desk(request), handover_id, actor)
     narrowed = state.value if state else None
-    found = await repository.items(session, handover_id, state=narrowed, limit=page.limit + 1, after=_after(page))
+    found = await repository.items(session, handover_id, state=narrowed, limit=page.limit + 1, after=page.after_id())
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1][0].record_id))
     return custody_schemas.Items(items=[_item(line, custodian) for line, custodian in found[: page.limit]])

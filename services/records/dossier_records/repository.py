@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dossier_common import tables
 from dossier_common.contracts.approvals import GrantIssued
 from dossier_common.paging import Page
-from dossier_common.problems import Malformed
 from dossier_records.envelopes import Sealed
 from dossier_records.models import (
     BlindIndex,
@@ -37,21 +36,6 @@ async def add(session: AsyncSession, row: object) -> None:
     """Adds one row and sends it, so that what the database generates is known."""
     session.add(row)
     await session.flush()
-
-
-def _after_id(page: Page) -> UUID:
-    try:
-        [key] = page.after or [""]
-        return UUID(str(key))
-    except ValueError as error:
-        raise Malformed("The cursor is none that was handed out.") from error
-
-
-def _after_row(page: Page) -> int:
-    key = page.after[0] if page.after and len(page.after) == 1 else None
-    if not isinstance(key, int) or not 0 <= key < 2**31:
-        raise Malformed("The cursor is none that was handed out.")
-    return key
 
 
 # ---- key rings
@@ -91,8 +75,8 @@ async def plan(session: AsyncSession, plan_id: UUID) -> Plan | None:
 async def plans(session: AsyncSession, page: Page) -> list[Plan]:
     """Plans, newest first."""
     query = select(Plan).order_by(Plan.id.desc()).limit(page.limit + 1)
-    if page.after is not None:
-        query = query.where(Plan.id < _after_id(page))
+    if (last := page.after_id()) is not None:
+        query = query.where(Plan.id < last)
     return list((await session.scalars(query)).all())
 
 
@@ -167,8 +151,8 @@ async def catalogue(
     for column, wanted in ((Record.level, level), (Record.unit, unit), (Record.status, status)):
         if wanted is not None:
             query = query.where(column == wanted)
-    if page.after is not None:
-        query = query.where(Record.id < _after_id(page))
+    if (last := page.after_id()) is not None:
+        query = query.where(Record.id < last)
     return list((await session.scalars(query)).all())
 
 
@@ -262,8 +246,8 @@ async def copies(session: AsyncSession, page: Page, record_id: UUID | None, hold
     query = select(Copy).where(Copy.holder == holder).order_by(Copy.id.desc()).limit(page.limit + 1)
     if record_id is not None:
         query = query.where(Copy.record_id == record_id)
-    if page.after is not None:
-        query = query.where(Copy.id < _after_id(page))
+    if (last := page.after_id()) is not None:
+        query = query.where(Copy.id < last)
     return list((await session.scalars(query)).all())
 
 
@@ -304,8 +288,8 @@ async def refusals(session: AsyncSession, import_id: UUID, page: Page) -> list[I
     """Refused rows, in the order of the spreadsheet."""
     query = select(ImportRefusal).where(ImportRefusal.import_id == import_id)
     query = query.order_by(ImportRefusal.row).limit(page.limit + 1)
-    if page.after is not None:
-        query = query.where(ImportRefusal.row > _after_row(page))
+    if (row := page.starts(int)) is not None:
+        query = query.where(ImportRefusal.row > row)
     return list((await session.scalars(query)).all())
 
 

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common.app import router as make_router
 from dossier_common.database import Read, Write
-from dossier_common.paging import Page, Paged
-from dossier_common.problems import Malformed
+from dossier_common.paging import Paged
 from dossier_common.reach import Reach, objects
 from dossier_retention import certificates, repository, service
 from dossier_retention.auth import Executor, HoldPlacer, HoldReleaser, Proposer, Reader, Witness
@@ -50,7 +49,7 @@ def _means(request: Request) -> Means:
 async def list_clocks(request: Request, session: Read, reader: Reader, page: Paged, record: OfRecord = None) -> Clocks:
     """Terms that run."""
     within = await service.units_read(session, reader, _means(request))
-    found = await repository.clocks(session, record, within, limit=page.limit, after=_id(page))
+    found = await repository.clocks(session, record, within, limit=page.limit, after=page.after_id())
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].record))
     return Clocks(items=[Clock.of(clock) for clock in found[: page.limit]])
@@ -63,7 +62,7 @@ async def list_due_records(
     """What is past its term on a day, today where none is given, and what still stands in the way."""
     day = as_of or request.app.state.clock.now().date()
     within = await service.units_read(session, reader, _means(request))
-    found = await repository.due(session, day, within, limit=page.limit, after=_due_after(page))
+    found = await repository.due(session, day, within, limit=page.limit, after=page.starts(_due))
     if len(found) > page.limit:
         last = found[page.limit - 1]
         page.more(last.due_on.isoformat(), str(last.record))
@@ -93,7 +92,9 @@ async def list_holds(
     """Holds, newest first."""
     means = _means(request)
     within = await service.units_read(session, reader, means)
-    found = await repository.holds(session, record, within, standing_only=standing, limit=page.limit, after=_id(page))
+    found = await repository.holds(
+        session, record, within, standing_only=standing, limit=page.limit, after=page.after_id()
+    )
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
     return Holds(items=[HoldView.of(hold, means.texts) for hold in found[: page.limit]])
@@ -138,7 +139,7 @@ async def list_disposals(
     """Cases, newest first."""
     means = _means(request)
     within = await service.units_read(session, reader, means)
-    found = await repository.disposals(session, record, state, within, limit=page.limit, after=_id(page))
+    found = await repository.disposals(session, record, state, within, limit=page.limit, after=page.after_id())
     if len(found) > page.limit:
         page.more(str(found[page.limit - 1].id))
     return Disposals(items=await _views(session, found[: page.limit], means))
@@ -184,21 +185,5 @@ async def _views(session: AsyncSession, cases: Sequence[Disposal], means: Means)
     return [DisposalView.of(case, participants[case.id], issued.get(case.id), means.texts) for case in cases]
 
 
-def _id(page: Page) -> UUID | None:
-    if page.after is None:
-        return None
-    try:
-        (last,) = page.after
-        return UUID(last)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
-
-
-def _due_after(page: Page) -> tuple[date, UUID] | None:
-    if page.after is None:
-        return None
-    try:
-        due_on, record = page.after
-        return date.fromisoformat(due_on), UUID(record)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed("The cursor is none that was handed out.") from error
+def _due(due_on: str, record: str) -> tuple[date, UUID]:
+    return date.fromisoformat(due_on), UUID(record)
