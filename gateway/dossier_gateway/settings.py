@@ -55,7 +55,14 @@ class Settings(PartSettings):
         default=(), description="JSON: exact origins whose scripts may call the API, without cookies; none by default"
     )
     audit_log_vkey: str | None = Field(default=None, description="vkey of the audit log, for the well-known metadata")
+    audit_log_vkey_file: Path | None = Field(default=None, description="File with that vkey, in its place")
     hashes_at_once: PositiveInt = Field(default=2, description="Argon2id computations side by side, 64 MiB each")
+
+    @cached_property
+    def log_vkey(self) -> str | None:
+        """Key of the audit log, as a vkey, if it is known here. Raises OSError."""
+        file = self.audit_log_vkey_file
+        return self.audit_log_vkey if file is None else file.read_text(encoding="utf-8").strip()
 
     @cached_property
     def limits(self) -> Limits:

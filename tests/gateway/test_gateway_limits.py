@@ -81,7 +81,7 @@ async def test_enrolment_waits_and_its_code_stays_good(world: World) -> None:
 @pytest.mark.invariant(2)
 async def test_parts_get_their_tokens_since_they_bring_the_receipts(full: World, cluster: Cluster) -> None:
     key = SigningKey.read(local_keys.signing_key(cluster.state, "audit"))
-    async with Peers("audit", key, full.settings.common, SystemClock()) as peers:
+    async with Peers("audit", key, full.settings.common, SystemClock(), full.settings.tls.client) as peers:
         await peers._http.aclose()
         peers._settings = full.settings.common.model_copy()
         peers._settings.__dict__["peers"] = dict.fromkeys(full.settings.common.peers, full.settings.common.issuer)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from dossier_common.tls import Tls
 from dossier_gateway.proxy.upstream import SMALL, Pool
 
 LONG = SMALL + 1
@@ -29,7 +30,8 @@ async def part(*answers: bytes) -> AsyncIterator[Pool]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        pool = Pool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pool = Pool(address, 1, part="records", tls=Tls().client)
         yield pool
         pool.close()
 

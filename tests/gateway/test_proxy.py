@@ -307,7 +307,8 @@ async def test_a_connection_that_dies_is_tried_again_only_for_what_changes_nothi
 
     async with _dropping(seen) as port:
         pools = world.proxy._forwarder.pools
-        old, pools["records"] = pools["records"], Pool(f"http://127.0.0.1:{port}", 8)
+        failing = Pool(f"http://127.0.0.1:{port}", 8, part="records", tls=world.settings.tls.client)
+        old, pools["records"] = pools["records"], failing
         try:
             answer = await world.call(clerk, method, path)
         finally:

@@ -73,7 +73,10 @@ class Forwarder:
         self._limit = settings.forwarded_body
         self._silence, self._longest = settings.upstream_seconds, settings.call_seconds
         self._security = security
-        self.pools = {part: Pool(base, settings.upstream_connections) for part, base in settings.common.peers.items()}
+        self.pools = {
+            part: Pool(base, settings.upstream_connections, part=part, tls=settings.tls.client)
+            for part, base in settings.common.peers.items()
+        }
         self._running: set[_Call] = set()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)

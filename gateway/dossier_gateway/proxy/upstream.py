@@ -1,4 +1,4 @@
-"""Connections to the parts: HTTP/1.1 by httptools, kept open, one call at a time on each.
+"""Connections to the parts: HTTP/1.1 by httptools, with TLS to https addresses, kept open, one call at a time on each.
 
 A connection is used again only when nothing about it is in doubt: the call went out whole, the answer came whole and is
 delimited by its length or its chunks, and no byte came that belongs to no answer. Everything else closes it.
@@ -11,6 +11,9 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from dossier_common import telemetry
+from dossier_common.tls import reason_of
 
 Raw = tuple[bytes, bytes]
 
@@ -183,7 +186,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """An answer that is not complete is broken, even when it has no end of its own: parts delimit theirs."""
-        del exc
+        self._pool.note(exc)
         if self._broken is None:
             self._broken = Broken("the part hung up", untouched=not self._touched)
         self._writable.set()
@@ -268,9 +271,10 @@ class Upstream(asyncio.Protocol):
 class Pool:
     """The connections to one part."""
 
-    def __init__(self, base: str, limit: int) -> None:
+    def __init__(self, base: str, limit: int, *, part: str, tls: ssl.SSLContext) -> None:
         address = urlsplit(base)
-        self._tls = ssl.create_default_context() if address.scheme == "https" else None
+        self._part, self._said = part, ""
+        self._tls = tls if address.scheme == "https" else None
         self._name = address.hostname or ""
         self._port = address.port or (443 if self._tls else 80)
         self.prefix = address.path.rstrip("/").encode("ascii")
@@ -305,14 +309,23 @@ class Pool:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, made = await loop.create_connection(lambda: Upstream(self), self._name, self._port, ssl=self._tls)
         except OSError as error:  # TimeoutError is one
+            self.note(error)
             raise Away("no connection") from error
         self._open.add(made)
         return made
+
+    def note(self, error: Exception | None) -> None:
+        """Says in the log what TLS found wrong with the part, or the part with us: once, until a call is answered."""
+        reason = reason_of(error) or ""
+        if reason and reason != self._said:
+            telemetry.log().error("part-not-trusted", called=self._part, reason=reason)
+        self._said = reason or self._said
 
     def release(self, upstream: Upstream, *, good: bool) -> None:
         """A call is over."""
         self._free.release()
         if good:
+            self._said = ""
             self._idle.append(upstream)
 
     def lost(self, upstream: Upstream) -> None:

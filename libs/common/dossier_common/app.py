@@ -163,7 +163,7 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
         app.state.part, app.state.settings, app.state.clock, app.state.signing_key = part, settings, clock, key
         app.state.idempotency_secret, app.state.cursor_secret = key.derive("idempotency"), key.derive("cursors")
         app.state.database = Database(settings)
-        app.state.peers = Peers(part, key, settings.common, clock)
+        app.state.peers = Peers(part, key, settings.common, clock, settings.tls.client)
         app.state.verifier = Verifier(settings.common.issuer, part, app.state.peers.keys, clock)
         app.state.backlog = Backlog(
             app.state.database, clock.now, seconds=settings.backlog_seconds, rows=settings.backlog_rows

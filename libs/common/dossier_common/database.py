@@ -58,6 +58,7 @@ class Database:
     def __init__(self, settings: PartSettings) -> None:
         self._url = make_url(settings.database_url)
         self._password = settings.database_password
+        self._tls = settings.tls.database(self._url)
         self._name = type(settings).__module__.split(".", maxsplit=1)[0]
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
@@ -93,6 +94,7 @@ class Database:
                 database=self._url.database,
                 host=cast("str", query.get("host") or self._url.host),
                 port=int(cast("str", query.get("port") or self._url.port or 5432)),
+                ssl=self._tls,
                 server_settings={"application_name": self._name},
                 command_timeout=30,
                 timeout=5,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
@@ -61,16 +61,24 @@ class Phase(IntEnum):
     """Nothing is read as a request any more."""
 
 
+class Guest(Protocol):
+    """A connection, as the door sees it."""
+
+    def look(self, now: float) -> None:
+        """Ends what takes too long."""
+        ...
+
+
 class Door:
     """What the connections of one server share: how many each address has, and the watch over their time."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._inside: set[Http1] = set()
+        self._inside: set[Guest] = set()
         self._addresses: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, connection: "Http1", address: str) -> bool:
+    def enter(self, connection: Guest, address: str) -> bool:
         """Whether the address may have one more."""
         if self._addresses[address] >= self.limits.per_address and not self._exempt(address):
             return False
@@ -83,7 +91,7 @@ class Door:
     def _exempt(self, address: str) -> bool:
         return bool(address) and any(ip_address(address) in network for network in self.limits.exempt)
 
-    def leave(self, connection: "Http1", address: str) -> None:
+    def leave(self, connection: Guest, address: str) -> None:
         """Ends a connection that had entered."""
         if connection not in self._inside:
             return
@@ -139,7 +147,7 @@ class Http1(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuses whoever has too many connections."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        self._peer, self._own = _address(transport, "peername"), _address(transport, "sockname")
+        self._peer, self._own = address_of(transport, "peername"), address_of(transport, "sockname")
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._address = self._peer[0] if self._peer else ""
         if self.door.enter(self, self._address):
@@ -437,6 +445,7 @@ def _told(error: httptools.HttpParserError) -> Problem:
     return Malformed()
 
 
-def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
+def address_of(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
+    """Host and port of one end of a connection (`peername`, `sockname`), if it has them."""
     found = transport.get_extra_info(which)
     return (str(found[0]), int(found[1])) if isinstance(found, tuple | list) and len(found) >= 2 else None

@@ -1,5 +1,6 @@
 """Calls from part to part, with an access token that this part obtained as a client (`private_key_jwt`, RFC 7523)."""
 
+import ssl
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +24,9 @@ RENEW_BEFORE = 30
 class Peers:
     """The other parts, as this part calls them. Tokens are kept until shortly before their end."""
 
-    def __init__(self, part: str, key: SigningKey, settings: CommonSettings, clock: Clock) -> None:
+    def __init__(self, part: str, key: SigningKey, settings: CommonSettings, clock: Clock, tls: ssl.SSLContext) -> None:
         self._part, self._key, self._settings, self._clock = part, key, settings, clock
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(5.0, connect=2.0), trust_env=False)
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(5.0, connect=2.0), trust_env=False, verify=tls)
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
 
     async def __aenter__(self) -> Self:

@@ -6,12 +6,18 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dossier_common import telemetry
-from dossier_common.http1 import Limits, http1
+from dossier_common.handshake import protocol
+from dossier_common.http1 import Limits
 from dossier_common.settings import PartSettings
 
 
-def serve(part: str, app: ASGIApp, settings: PartSettings, *, limits: Limits | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then lets running requests end (10 s)."""
+def serve(
+    part: str, app: ASGIApp, settings: PartSettings, *, limits: Limits | None = None, public: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT, then lets running requests end (10 s).
+
+    `public`: callers need no certificate.
+    """
     telemetry.setup(part)
     gc.collect()
     gc.freeze()  # a full collection over what lives forever was the p99 of reading
@@ -21,7 +27,10 @@ def serve(part: str, app: ASGIApp, settings: PartSettings, *, limits: Limits | N
         host=settings.listen_host,
         port=settings.listen_port,
         loop="uvloop",
-        http=http1(limits or Limits(per_address=settings.connections_per_address)),
+        http=protocol(
+            limits or Limits(per_address=settings.connections_per_address),
+            settings.tls.public_server if public else settings.tls.server,
+        ),
         ws="none",
         log_config=None,
         access_log=False,

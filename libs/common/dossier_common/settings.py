@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from pydantic import Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from dossier_common.tls import Tls
+
 
 class CommonSettings(BaseSettings):
     """What is the same for all parts of one deployment; prefix `DOSSIER_`."""
@@ -19,6 +21,11 @@ class CommonSettings(BaseSettings):
     producer_keys_file: Path = Field(description="JSON: public Ed25519 keys (JWK) of each part")
     policy: Path = Field(description="Policy pack (YAML)")
     api_dir: Path = Field(description="Folder of the OpenAPI files of the parts")
+    ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of the CA by which https addresses of parts, tls:// of NATS and PostgreSQL are "
+        "verified; without it, those that the system trusts",
+    )
 
     @cached_property
     def peers(self) -> dict[str, str]:
@@ -37,15 +44,30 @@ class PartSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True)
 
-    database_url: str = Field(description="postgresql:// address without a password")
+    database_url: str = Field(
+        description="postgresql:// address without a password. sslmode: verify-full (certificate and name), verify-ca "
+        "(certificate), require (encrypted, but nobody is verified), disable; without it verify-full where "
+        "DOSSIER_CA_FILE is set, else plain text"
+    )
     database_password_file: Path
     database_pool: PositiveInt = 8
-    nats_url: str = Field(default="", description="nats:// address; empty for a part that publishes nothing")
+    nats_url: str = Field(default="", description="nats:// or tls:// address; empty for a part that publishes nothing")
     nats_password_file: Path | None = None
     signing_key_file: Path = Field(description="Ed25519 private key (PEM, PKCS 8): signs events and client assertions")
     listen_host: str = "127.0.0.1"
     listen_port: PositiveInt = 8000
     worker_port: PositiveInt = 8001
+    tls_certificate_file: Path | None = Field(
+        default=None,
+        description="Certificate with its chain (PEM): web and worker listen with TLS 1.2 or newer, and show it to "
+        "other parts and to NATS; a renewed file is taken within about a minute",
+    )
+    tls_key_file: Path | None = Field(default=None, description="Unencrypted key (PEM) of that certificate")
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of the CA of which everybody who connects shows a certificate; at the gateway "
+        "who connects to its worker",
+    )
     connections_per_address: PositiveInt = Field(default=1024, description="Connections that one address may have open")
     max_body: PositiveInt = Field(default=1 << 20, description="Longest request body, bytes")
     outbox_keep_days: PositiveInt = Field(
@@ -64,6 +86,16 @@ class PartSettings(BaseSettings):
     def database_password(self) -> str:
         """Content of the password file."""
         return self.database_password_file.read_text().strip()
+
+    @cached_property
+    def tls(self) -> Tls:
+        """Contexts of this process."""
+        return Tls(
+            ca=self.common.ca_file,
+            certificate=self.tls_certificate_file,
+            key=self.tls_key_file,
+            client_ca=self.tls_client_ca_file,
+        )
 
     @cached_property
     def nats_password(self) -> str:

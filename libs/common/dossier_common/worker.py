@@ -22,9 +22,12 @@ from starlette.routing import Route
 
 from dossier_common import idempotency, inbox, metrics, telemetry
 from dossier_common.backlog import Backlog
+from dossier_common.broker import BrokerClient, Troubles
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.database import Database, unreachable
+from dossier_common.handshake import protocol
 from dossier_common.heartbeats import Heartbeat
+from dossier_common.http1 import Limits
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
@@ -174,7 +177,7 @@ async def opened(part: str, settings: PartSettings, clock: Clock | None = None) 
     clock = clock or SystemClock()
     key = SigningKey.read(settings.signing_key_file)
     database = Database(settings)
-    peers = Peers(part, key, settings.common, clock)
+    peers = Peers(part, key, settings.common, clock, settings.tls.client)
     try:
         async with _nats(part, settings) as connection:
             yield Context(part, settings, clock, key, database, peers, connection)
@@ -186,11 +189,7 @@ async def opened(part: str, settings: PartSettings, clock: Clock | None = None) 
 @asynccontextmanager
 async def _nats(part: str, settings: PartSettings) -> "AsyncIterator[Client]":
     """A client that is connected whenever NATS is there: without it events are still numbered, and fed over HTTP."""
-
-    async def report(error: Exception) -> None:
-        telemetry.log().warning("nats", error=type(error).__name__)
-
-    client = Client()
+    client, troubles = BrokerClient(), Troubles()
     connecting = asyncio.create_task(
         client.connect(
             settings.nats_url,
@@ -200,8 +199,10 @@ async def _nats(part: str, settings: PartSettings) -> "AsyncIterator[Client]":
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             allow_reconnect=True,
-            error_cb=report,
+            error_cb=troubles.report,
+            reconnected_cb=troubles.forget,
             name=part,
+            tls=settings.tls.client,
         )
     )
     try:
@@ -260,8 +261,12 @@ def _server(context: Context, measure: Measure | None) -> uvicorn.Server:
         observed(context, measure),
         host=context.settings.listen_host,
         port=context.settings.worker_port,
+        http=protocol(Limits(per_address=context.settings.connections_per_address), context.settings.tls.server),
+        ws="none",
         log_config=None,
         access_log=False,
+        server_header=False,
+        proxy_headers=False,
         lifespan="off",
     )
     return uvicorn.Server(config)

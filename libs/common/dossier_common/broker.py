@@ -1,0 +1,39 @@
+"""The client of NATS, for parts and for the operator."""
+
+from typing import Any
+
+from nats.aio.client import Client
+
+from dossier_common import telemetry
+from dossier_common.tls import reason_of
+
+
+class BrokerClient(Client):
+    """Speaks no plain text to a `tls://` address, whatever the server, or who stands before it, says that it needs.
+
+    The library would send the password as soon as a server's greeting asks for no TLS.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's own signature
+        server = self._current_server
+        if initial_connection and server is not None and server.uri.scheme == "tls":
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+
+class Troubles:
+    """Says in the log what keeps the client from its server: once, not at each attempt."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    async def report(self, error: Exception) -> None:
+        """`error_cb` of the client."""
+        trouble = type(error).__name__
+        if trouble != self._said:
+            self._said = trouble
+            telemetry.log().warning("nats", error=trouble, reason=reason_of(error))
+
+    async def forget(self) -> None:
+        """`reconnected_cb` of the client."""
+        self._said = ""

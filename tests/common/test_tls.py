@@ -1,0 +1,215 @@
+"""Who is let in by TLS, who is believed, and what a connection that is none of either costs."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.testing import capture_logs
+from tests.support.certificates import Authority
+from tests.support.waiting import eventually
+
+from dossier_common.handshake import protocol
+from dossier_common.http1 import Limits
+from dossier_common.tls import Tls, reason_of
+
+SLOW = Limits(linger_seconds=30)
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("ca"))
+    for name in ("server", "client"):
+        made.certify(name)
+    made.certify("elsewhere", "elsewhere.example")
+    made.certify("expired", ends=datetime.now(UTC) - timedelta(hours=1))
+    return made
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("stranger"))
+    for name in ("server", "client"):
+        made.certify(name)
+    return made
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """The signals are the test runner's."""
+        yield
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, context: ssl.SSLContext | None, limits: Limits = SLOW) -> AsyncIterator[int]:
+    """The port of a web process, as `serve` makes it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    kind = protocol(limits, context)
+    config = uvicorn.Config(app, port=port, loop="none", http=kind, ws="none", lifespan="off", log_config=None)
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: _started(server), True)  # noqa: FBT003  # what is expected
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def _started(server: _Server) -> bool:
+    return bool(server.started)
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says by what it was asked, and how long the body was."""
+    length = 0
+    more = True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = f"{scope['scheme']} {length}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def ask(port: int, context: ssl.SSLContext, body: bytes = b"") -> str:
+    """The answer. Raises httpx.HTTPError."""
+    async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as http:
+        return (await http.post(f"https://127.0.0.1:{port}/", content=body)).text
+
+
+async def refusal(port: int, context: ssl.SSLContext) -> str:
+    """Why there is no answer."""
+    with pytest.raises(httpx.HTTPError) as refused:
+        await ask(port, context)
+    error: BaseException | None = refused.value
+    while error is not None and reason_of(error) is None:
+        error = error.__cause__ or error.__context__
+    return reason_of(error) or str(refused.value)
+
+
+# -- who is let in
+
+
+async def test_a_part_with_a_certificate_of_the_ca_is_let_in(authority: Authority) -> None:
+    async with serving(hello, authority.tls("server", mutual=True).server) as port:
+        assert await ask(port, authority.tls("client").client) == "https 0"
+        assert await ask(port, authority.tls("client").client, b"x" * 500_000) == "https 500000"
+
+
+async def test_nobody_is_let_in_without_a_certificate_of_the_ca(authority: Authority, stranger: Authority) -> None:
+    other = Tls(ca=authority.ca, certificate=stranger.certificate("client"), key=stranger.key("client"))
+    with capture_logs() as logs:
+        async with serving(hello, authority.tls("server", mutual=True).server) as port:
+            for context in (authority.tls().client, other.client, authority.tls("expired").client):
+                for _ in range(2):
+                    await refusal(port, context)
+    assert [line["reason"] for line in logs if line["event"] == "caller-not-trusted"] == [
+        "peer did not return a certificate",
+        "unable to get local issuer certificate",
+        "certificate has expired",
+    ]
+
+
+async def test_anybody_is_let_in_by_the_public_side_of_the_same_settings(authority: Authority) -> None:
+    async with serving(hello, authority.tls("server", mutual=True).public_server) as port:
+        assert await ask(port, authority.tls().client) == "https 0"
+
+
+# -- who is believed
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("elsewhere", "IP address mismatch"), ("expired", "certificate has expired")]
+)
+async def test_a_server_of_another_name_or_time_is_not_believed(authority: Authority, name: str, reason: str) -> None:
+    async with serving(hello, authority.tls(name).server) as port:
+        assert reason in await refusal(port, authority.tls().client)
+
+
+async def test_a_server_of_another_ca_is_not_believed(authority: Authority, stranger: Authority) -> None:
+    async with serving(hello, stranger.tls("server").server) as port:
+        assert "unable to get local issuer certificate" in await refusal(port, authority.tls().client)
+        assert "unable to get local issuer certificate" in await refusal(port, Tls().client)
+
+
+async def test_older_versions_of_tls_are_refused(authority: Authority) -> None:
+    def speaking(version: ssl.TLSVersion) -> ssl.SSLContext:
+        context = authority.tls().client
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+        return context
+
+    async with serving(hello, authority.tls("server").server) as port:
+        assert await ask(port, speaking(ssl.TLSVersion.TLSv1_2)) == "https 0"
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old = speaking(ssl.TLSVersion.TLSv1_1)
+        await refusal(port, old)
+
+
+# -- what is none of either
+
+
+async def test_plain_http_at_a_port_of_tls_is_closed_without_an_answer(authority: Authority) -> None:
+    async with serving(hello, authority.tls("server").server) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        assert b"HTTP/" not in await _rest(reader)
+        writer.close()
+
+
+async def test_a_handshake_counts_as_a_connection_of_its_address_and_ends_in_time(authority: Authority) -> None:
+    limits = Limits(per_address=2, head_seconds=3.0)
+    async with serving(hello, authority.tls("server").server, limits) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await _rest(silent[2][0]) == b""
+        with pytest.raises(httpx.HTTPError):
+            await ask(port, authority.tls().client)
+        for reader, _ in silent:
+            assert await _rest(reader) == b""
+        assert await ask(port, authority.tls().client) == "https 0"
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_limits_of_a_request_hold_under_tls(authority: Authority) -> None:
+    limits = Limits(head_seconds=3.0, head_bytes=4096, linger_seconds=1.0)
+    async with serving(hello, authority.tls("server").server, limits) as port:
+        for sent, status in (
+            (GET[:-2], b"408"),
+            (GET[:-2] + b"A: " + b"a" * 5000, b"431"),
+            (b"no HTTP\r\n\r\n", b"400"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.tls().client)
+            writer.write(sent)
+            answer = await _rest(reader)
+            assert answer.startswith(b"HTTP/1.1 " + status)
+            writer.close()
+
+
+async def test_tls_at_a_plain_port_is_answered_with_400(authority: Authority) -> None:
+    async with serving(hello, None) as port:
+        assert "wrong version number" in await refusal(port, authority.tls().client)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert (await _rest(reader)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        async with asyncio.timeout(60):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
