@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dossier_gateway.directory.repository import live
 from dossier_gateway.models import Assignment, Client, PolicyDecision, PolicyVersion
 
-VERSIONS_LOCK = 0x0D05503
+VERSIONS_LOCK = 0x0D05504
 
 
 @dataclass(frozen=True, slots=True)
