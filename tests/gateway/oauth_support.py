@@ -39,8 +39,8 @@ def key(algorithm: str, kid: str | None = None) -> Key:
     if kind == "OKP":
         return OKPKey.generate_key("Ed25519", parameters=name)  # type: ignore[arg-type]  # its own TypedDict
     if kind == "EC":
-        return ECKey.generate_key("P-256", parameters=name)  # type: ignore[arg-type]
-    return RSAKey.generate_key(2048, parameters=name)  # type: ignore[arg-type]
+        return ECKey.generate_key("P-256", parameters=name)  # type: ignore[arg-type]  # joserfc takes any JWK members
+    return RSAKey.generate_key(2048, parameters=name)  # type: ignore[arg-type]  # joserfc takes any JWK members
 
 
 def public(private: Key) -> dict[str, Any]:

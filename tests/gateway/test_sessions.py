@@ -150,7 +150,7 @@ async def test_an_account_manager_ends_one_session_and_none_of_his_own(world: Wo
 
 @pytest.mark.clause("D.4.6")
 @pytest.mark.parametrize(("minutes", "lives"), [(55, True), (61, False)])
-async def test_a_session_that_is_left_alone_ends(world: World, minutes: int, lives: bool) -> None:  # noqa: FBT001
+async def test_a_session_that_is_left_alone_ends(world: World, minutes: int, lives: bool) -> None:  # noqa: FBT001  # a column of the table
     person = await world.person("collector")
     browser = await world.browser()
     issued = await tokens(browser, person["username"], PASSWORD)

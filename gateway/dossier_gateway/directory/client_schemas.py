@@ -66,7 +66,7 @@ class ClientState(StrEnum):
 
 
 class NewSecret(Wire):
-    """How long the secret before holds yet: at most a day, ISO 8601."""
+    """How long the secret before holds: at most a day, ISO 8601."""
 
     overlap: Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST_OVERLAP)] = timedelta(0)
 

@@ -123,7 +123,7 @@ async def alter(
 async def issue_secret(
     session: AsyncSession, client_id: str, overlap: timedelta, change: Change
 ) -> tuple[ClientRow, str]:
-    """Another secret; the one before holds for `overlap` yet, so that nothing stops while it is replaced.
+    """Another secret; the one before holds for `overlap`, so that nothing stops while it is replaced.
 
     Raises NotFound, Conflict for a client that has none, AuthorisationRequired.
     """

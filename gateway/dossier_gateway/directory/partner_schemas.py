@@ -43,7 +43,7 @@ class PartnerPatch(Wire):
 
 
 class Partner(Wire):
-    """A partner, with what it is qualified for now."""
+    """A partner, with the agreements and assessments that are in force."""
 
     id: UUID
     title: str

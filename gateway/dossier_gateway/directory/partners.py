@@ -24,7 +24,7 @@ from dossier_gateway.errors import Taken
 
 
 async def register(session: AsyncSession, partner: PartnerRow, *, by: Subject, clock: Clock) -> PartnerRow:
-    """A partner, which is qualified for nothing yet. Raises Taken."""
+    """A partner without qualifications, which are recorded one by one. Raises Taken."""
     now = clock.now()
     if not await repository.add(session, partner, now):
         raise Taken("A partner has this registration.")

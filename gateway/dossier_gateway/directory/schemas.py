@@ -16,7 +16,8 @@ Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^
 Username = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$")]
-PersonScope = StrEnum("PersonScope", {scope.name: scope.value for scope in sorted(FOR_PEOPLE)})  # type: ignore[misc]
+_SCOPES = {scope.name: scope.value for scope in sorted(FOR_PEOPLE)}
+PersonScope = StrEnum("PersonScope", _SCOPES)  # type: ignore[misc]  # mypy wants the members in the call itself
 
 
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

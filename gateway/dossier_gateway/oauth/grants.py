@@ -99,7 +99,7 @@ class Pkce(CodeChallenge):  # type: ignore[misc]  # Authlib has no types
     SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]  # noqa: RUF012  # Authlib's way
     DEFAULT_CODE_CHALLENGE_METHOD = "S256"
 
-    def validate_code_challenge(self, grant: AuthorizationCodeGrant, redirect_uri: str) -> None:  # noqa: ARG002
+    def validate_code_challenge(self, grant: AuthorizationCodeGrant, redirect_uri: str) -> None:  # noqa: ARG002  # Authlib's signature
         """Raises InvalidRequestError without a challenge, or with any method but S256."""
         data = grant.request.payload.data
         if data.get("code_challenge_method") != "S256":

@@ -77,7 +77,7 @@ def _access(server: Server, client: AnyClient, token: str) -> dict[str, Any] | N
 def _scope_of_person(
     server: Server, client: AnyClient, account: UUID, family: UUID, browser: UUID, scope: str
 ) -> str | None:
-    """What a person's token is good for now; None when account, session or family are over."""
+    """What of a person's token his roles give at this moment; None when account, session or family are over."""
     call = current()
     user = repository.user(call.session, account)
     if user is None or token_records.any_revoked(call.session, [family]):
