@@ -103,8 +103,10 @@ async def ceremony(
         return Ceremony(unit.id, tuple(officers))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m dossier_gateway.ceremony", description=__doc__)
+def _arguments(given: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for role in OFFICERS:
         option = role.replace("_", "-")
         parser.add_argument(f"--{option}", required=True, metavar="NAME", help="name of the account")
@@ -113,7 +115,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--unit-zh", default="集团")
     parser.add_argument("--unit-en", default="Group")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 async def _run(given: argparse.Namespace, settings: Settings) -> Ceremony:
@@ -133,9 +135,9 @@ async def _run(given: argparse.Namespace, settings: Settings) -> Ceremony:
         await database.close()
 
 
-def main() -> int:
-    """Exit status 1 when the ceremony was held before."""
-    given = _arguments()
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m dossier_gateway.ceremony") -> int:
+    """Exit status 1 when the ceremony was held before; without arguments, those of the process."""
+    given = _arguments(arguments, prog)
     try:
         made = asyncio.run(_run(given, load(Settings)))
     except AlreadyHeld as error:

@@ -15,7 +15,7 @@ import fcntl
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -257,8 +257,8 @@ def lines(ring: Ring, now: datetime) -> list[str]:
     return told + [f"retired  {each.jwk['kid']}  taken until {_moment(each.until)}" for each in held]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m dossier_gateway.keys", description="Keys that sign tokens.")
+def _arguments(given: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description="Keys that sign tokens.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the keys and their times, nothing private")
     rotating = commands.add_parser("rotate", help="sign with the next key, and publish another")
@@ -267,7 +267,7 @@ def _arguments() -> argparse.Namespace:
     how.add_argument(
         "--compromised", action="store_true", help="the file was seen by others: new keys now, and every token ends"
     )
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 async def _rotate(given: argparse.Namespace, settings: Settings, path: Path) -> Ring:
@@ -278,9 +278,12 @@ async def _rotate(given: argparse.Namespace, settings: Settings, path: Path) -> 
         await database.close()
 
 
-def main() -> int:
-    """Exit status 1, with one line, when nothing was changed: too soon, or the file cannot be read or replaced."""
-    given = _arguments()
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m dossier_gateway.keys") -> int:
+    """Exit status 1, with one line, when nothing was changed: too soon, or the file cannot be read or replaced.
+
+    Without arguments, those of the process.
+    """
+    given = _arguments(arguments, prog)
     settings = load(Settings)
     path = settings.token_key_file.resolve()
     try:

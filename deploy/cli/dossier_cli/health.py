@@ -71,8 +71,10 @@ def _asked(connection: socket.socket) -> bytes:
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """The exit status."""
+    """The exit status. Without arguments it is the web process of the part that DOSSIER_SERVICE names."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given and (service := os.environ.get("DOSSIER_SERVICE")):
+        given = [service, "web"]
     if len(given) != 2 or given[1] not in PORTS or not given[0].isalpha():
         sys.stderr.write("usage: dossier-health PART web|worker\n")
         return 2

@@ -3,14 +3,13 @@
 import sys
 
 from dossier_cli.errors import Refused
-from dossier_cli.parts import KINDS, become
-from dossier_common.topology import PARTS
+from dossier_cli.parts import become, chosen
 
 
 def app() -> None:
     """Runs one command. Exit status 1 with one line on standard error for what is refused, 2 for a wrong call."""
-    if len(sys.argv) == 3 and sys.argv[1] in PARTS and sys.argv[2] in KINDS:
-        become(sys.argv[1], sys.argv[2])  # before the command line is imported: a part has no use for its memory
+    if process := chosen(sys.argv[1:]):
+        become(*process)  # before the command line is imported: a part has no use for its memory
         return
     from dossier_cli.commands import commands  # noqa: PLC0415  # see above
 

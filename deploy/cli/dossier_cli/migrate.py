@@ -8,6 +8,7 @@ import alembic.command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from dossier_cli import given, postgres
@@ -71,14 +72,18 @@ def all_of(parts: Sequence[str]) -> Iterator[tuple[str, Move]]:
             ) from error
 
 
-async def _look(part: str) -> None:
+def named(part: str) -> tuple[URL, str]:
+    """Address and password by which the schema of a part is changed. Raises Refused."""
     variable = url_variable(part)
-    url = postgres.address(
-        given.variable(variable, f"its database: postgresql://{part}_migrator@HOST:5432/dossier_{part}"), variable
-    )
-    password = given.secret_of(password_variable(part), f"the password of {url.username}")
+    meaning = f"the database: postgresql://{part}_migrator@HOST:5432/dossier_{part}"
+    url = postgres.address(given.variable(variable, meaning), variable)
+    return url, given.secret_of(password_variable(part), f"the password of {url.username}")
+
+
+async def _look(part: str) -> None:
+    url, password = named(part)
     known = {script.revision for script in ScriptDirectory.from_config(config(part)).walk_revisions()}
-    async with postgres.connected(url, password, variable, password_variable(part)) as connection:
+    async with postgres.connected(url, password, url_variable(part), password_variable(part)) as connection:
         await connection.execute(f"SET ROLE {part}_owner")
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return

@@ -4,10 +4,13 @@ It can be repeated at any time: what is there stays, what is missing is made, an
 right. A stream only carries events; the outbox of its producer keeps them (invariant 2), so losing one loses none.
 """
 
+import asyncio
+import ssl
+import time
 from dataclasses import dataclass
 from typing import Final
 
-import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -23,11 +26,14 @@ from nats.js.errors import NotFoundError
 
 from dossier_cli.accounts import OPERATOR
 from dossier_common import topology
+from dossier_common.broker import BrokerClient
+from dossier_common.tls import reason_of
 
 DAYS_KEPT: Final = 7
 MAX_MESSAGE: Final = 128 << 10
 MAX_BYTES: Final = 2 << 30
 """A full stream refuses (`discard: new`), and the relay keeps its rows until there is room again."""
+TRY_EVERY: Final = 0.5
 DUPLICATES_KNOWN: Final = 120.0
 """Seconds for which a message id is remembered; consumers know what they have applied by their cursor."""
 
@@ -76,20 +82,33 @@ def consumer_config(follower: str) -> ConsumerConfig:
     )
 
 
-async def connect(url: str, password: str) -> Client:
-    """A connection of the operator; it reconnects for as long as it lives. Raises nats.errors.Error."""
-    return await nats.connect(
-        url,
-        user=OPERATOR,
-        password=password,
-        name="dossier streams",
-        inbox_prefix=topology.inbox_prefix(OPERATOR).encode(),
-        allow_reconnect=True,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
-        connect_timeout=5,
-        error_cb=_said_by_the_caller,
-    )
+async def connect(url: str, password: str, *, tls: ssl.SSLContext | None = None, lasting: bool = True) -> Client:
+    """A connection of the operator. A lasting one is tried for without end, and reconnects for as long as it lives.
+
+    Raises nats.errors.Error, OSError.
+    """
+    client, failures = BrokerClient(), list[Exception]()
+
+    async def failed(error: Exception) -> None:
+        failures[:] = [error]  # the client reconnects by itself, and a request that fails raises where it was made
+
+    try:
+        await client.connect(
+            url,
+            user=OPERATOR,
+            password=password,
+            name="dossier streams",
+            inbox_prefix=topology.inbox_prefix(OPERATOR).encode(),
+            allow_reconnect=lasting,
+            max_reconnect_attempts=-1 if lasting else 1,
+            reconnect_time_wait=1,
+            connect_timeout=5,
+            error_cb=failed,
+            tls=tls,
+        )
+    except nats.errors.NoServersError as error:
+        raise (failures or [error])[0] from error
+    return client
 
 
 async def ensure(client: Client, *, replicas: int = 1) -> Made:
@@ -116,13 +135,40 @@ async def ensure(client: Client, *, replicas: int = 1) -> Made:
     return Made(tuple(streams), tuple(consumers))
 
 
-async def run(url: str, password: str, *, replicas: int = 1) -> Made:
-    """One run of `dossier streams`: connects, ensures, disconnects. Raises as `ensure` does."""
-    client = await connect(url, password)
-    try:
-        return await ensure(client, replicas=replicas)
-    finally:
-        await client.close()
+async def run(
+    url: str, password: str, *, tls: ssl.SSLContext | None = None, replicas: int = 1, wait: float = 0
+) -> Made:
+    """One run of `dossier streams`: connects, ensures, disconnects.
+
+    For `wait` seconds it goes on trying, but not with a password that is refused. Raises as `ensure` does, and OSError.
+    """
+    until = time.monotonic() + wait
+    while True:
+        try:
+            client = await connect(url, password, tls=tls, lasting=False)
+            try:
+                return await ensure(client, replicas=replicas)
+            finally:
+                await client.close()
+        except (nats.errors.Error, OSError) as error:
+            if time.monotonic() > until or refused(error):
+                raise
+            await asyncio.sleep(TRY_EVERY)
+
+
+def refused(error: Exception) -> bool:
+    """Whether the server knows the user `operator` by another password, or not at all."""
+    return "authorization violation" in str(error).lower()
+
+
+def reason(error: Exception) -> str:
+    """Why NATS could not be used, in one line."""
+    if refused(error):
+        return (
+            f"it refuses the password of {OPERATOR}: see DOSSIER_NATS_OPERATOR_PASSWORD_FILE, and NATS's accounts.conf"
+        )
+    said = reason_of(error) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())
 
 
 async def _add_consumer(jetstream: JetStreamContext, stream: str, follower: str) -> None:
@@ -133,7 +179,3 @@ def _differs(present: StreamConfig, wanted: StreamConfig) -> bool:
     fields = wanted.as_dict()
     there = present.as_dict()
     return any(there.get(name) != value for name, value in fields.items() if value not in (None, [], {}))
-
-
-async def _said_by_the_caller(_error: Exception) -> None:
-    """The client reconnects by itself, and a request that fails raises where it was made."""
