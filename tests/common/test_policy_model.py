@@ -124,6 +124,17 @@ def test_levels_are_ordered_and_unknown_names_are_refused_without_repeating_them
     assert "张三" not in str(caught.value)
 
 
+def test_a_clearance_reaches_its_own_level_and_those_below() -> None:
+    levels = [level.id for level in BASE.levels]
+    for rank, clearance in enumerate(levels):
+        assert [level for level in levels if BASE.clears(clearance, level)] == levels[: rank + 1]
+
+
+def test_a_clearance_or_a_level_that_the_policy_does_not_have_reaches_nothing() -> None:
+    assert not BASE.clears("cosmic", "internal")
+    assert not BASE.clears("top_secret", "cosmic")
+
+
 scopes = st.sets(st.sampled_from(sorted(Scope)))
 
 

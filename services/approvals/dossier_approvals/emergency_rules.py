@@ -14,7 +14,7 @@ from dossier_approvals.errors import ClearanceTooLow, DutyConflict, NoEmergencyA
 from dossier_approvals.rules import Terms
 from dossier_common.contracts.approvals import Conditions
 from dossier_common.identity import Subject
-from dossier_common.policy import EmergencyRule, Policy, UnknownNameError
+from dossier_common.policy import EmergencyRule, Policy
 from dossier_common.problems import Hidden, Problem
 from dossier_common.scopes import Scope
 
@@ -71,19 +71,12 @@ def ensure_covered(policy: Policy, by: Subject, level: str) -> None:
     Raises ClearanceTooLow, NoEmergencyAccess; Hidden instead where not everybody may know of such a record (A8.22).
     """
     problem: Problem | None = None
-    if not _cleared(policy, by.clearance, level):
+    if not policy.clears(by.clearance, level):
         problem = ClearanceTooLow(level)
     elif level not in rule_of(policy).levels:
         problem = NoEmergencyAccess(f"The policy provides for no emergency access at the level {level}.", level=level)
     if problem is not None:
         raise problem if policy.level(level).listed_to == "all" else Hidden("There is no such record.")
-
-
-def _cleared(policy: Policy, clearance: str, level: str) -> bool:
-    try:
-        return policy.rank(clearance) >= policy.rank(level)
-    except UnknownNameError:
-        return False
 
 
 def terms_of(rule: EmergencyRule, now: datetime) -> Terms:

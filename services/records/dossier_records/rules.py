@@ -213,10 +213,7 @@ def _qualification(policy: Policy, subject: Subject, action: Action) -> Check:
 
 
 def _clearance(policy: Policy, subject: Subject, record: RecordFacts) -> Check:
-    try:
-        passed = policy.rank(subject.clearance) >= policy.rank(record.level)
-    except UnknownNameError:
-        passed = False
+    passed = policy.clears(subject.clearance, record.level)
     return Check(Rule.CLEARANCE, passed, None if passed else Reason.CLEARANCE_TOO_LOW, record.level)
 
 

@@ -177,6 +177,13 @@ class Policy(Item):
         """Place of the level, 0 for the lowest."""
         return self._find("levels", level_id, int)
 
+    def clears(self, clearance: str, level: str) -> bool:
+        """Whether this clearance reaches what is classified so; a name that the policy does not have reaches nothing."""
+        try:
+            return self.rank(clearance) >= self.rank(level)
+        except UnknownNameError:
+            return False
+
     def level(self, level_id: str) -> Level:
         """The level of this id."""
         return self.levels[self.rank(level_id)]

@@ -18,7 +18,7 @@ from dossier_common.canonical import canonical
 from dossier_common.contracts.records import CustodyHandedOver, CustodyListed, CustodyVacated, NameStruck
 from dossier_common.database import Database
 from dossier_common.events import Event
-from dossier_common.policy import Policy, UnknownNameError
+from dossier_common.policy import Policy
 from dossier_records import custody_repository as repository
 from dossier_records import envelopes
 from dossier_records.envelopes import Sealed
@@ -71,7 +71,7 @@ async def _hand_over(session: AsyncSession, desk: Desk, handover: CustodyHandove
     lines: list[dict[str, Any]] = []
     for record in records:
         reason = DAMAGED if record.id in damaged else None
-        if reason is None and not may_be_given(desk.policy, handover.clearance, record.level):
+        if reason is None and not desk.policy.clears(handover.clearance, record.level):
             reason = CLEARANCE_TOO_LOW
         marks = {"record": record.id, "handover": handover.id, "version": record.version, "policy": desk.policy.digest}
         if reason is None:
@@ -142,14 +142,6 @@ async def renew(session: AsyncSession, desk: Desk, records: Sequence[Record]) ->
         )
     await repository.add_versions(session, rows)
     return frozenset(damaged)
-
-
-def may_be_given(policy: Policy, clearance: str, level: str) -> bool:
-    """Whether somebody with this clearance may answer for a record of this level."""
-    try:
-        return policy.rank(clearance) >= policy.rank(level)
-    except UnknownNameError:
-        return False
 
 
 def _line(handover: CustodyHandover, record: Record, reason: str | None) -> dict[str, Any]:
