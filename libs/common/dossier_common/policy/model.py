@@ -178,7 +178,7 @@ class Policy(Item):
         return self._find("levels", level_id, int)
 
     def clears(self, clearance: str, level: str) -> bool:
-        """Whether this clearance reaches what is classified so; a name that the policy does not have reaches nothing."""
+        """Whether this clearance reaches this level; a name that the policy does not have reaches nothing."""
         try:
             return self.rank(clearance) >= self.rank(level)
         except UnknownNameError:
