@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from dossier_common.http1 import Limits
-from dossier_common.settings import PartSettings
+from dossier_common.settings import PartSettings, ensure_secret, fault_of
 
 Network = IPv4Network | IPv6Network
 
@@ -23,13 +23,13 @@ class Settings(PartSettings):
         "`keys rotate` makes of it"
     )
     forwarded_body: PositiveInt = Field(default=32 << 20, description="Longest request body that is forwarded, bytes")
-    access_token_minutes: PositiveInt = Field(default=10, le=60)
+    access_token_minutes: PositiveInt = Field(default=10, le=60, description="How long an access token lasts")
     session_hours: PositiveInt = Field(default=9, le=24 * 30, description="How long a sign-in with a browser lasts")
     session_idle_minutes: PositiveInt = Field(
         default=60, le=24 * 60, description="After how long a sign-in ends that no code and no token is asked for with"
     )
-    refresh_days: PositiveInt = Field(default=1, le=90)
-    enrolment_days: PositiveInt = Field(default=7, le=90)
+    refresh_days: PositiveInt = Field(default=1, le=90, description="How long refresh tokens last, rotated or not")
+    enrolment_days: PositiveInt = Field(default=7, le=90, description="How long an enrolment code lasts")
     zones: dict[Network, str] = Field(
         default={IPv4Network("127.0.0.0/8"): "office", IPv6Network("::1/128"): "office"},
         description="JSON: network → name of its zone; the narrowest network that holds the address counts",
@@ -43,11 +43,11 @@ class Settings(PartSettings):
     )
     calls_at_once: PositiveInt = Field(default=4000, description="What may come at once above the steady rate")
     client_calls_per_second: PositiveFloat = Field(default=4000, description="Steady rate of all tokens of one client")
-    client_calls_at_once: PositiveInt = 8000
+    client_calls_at_once: PositiveInt = Field(default=8000, description="What may come at once above that")
     address_calls_per_second: PositiveFloat = Field(default=4000, description="Steady rate of one address")
-    address_calls_at_once: PositiveInt = 8000
+    address_calls_at_once: PositiveInt = Field(default=8000, description="What may come at once above that")
     sign_ins_per_second: PositiveFloat = Field(default=5, description="Steady rate of sign-ins from one address")
-    sign_ins_at_once: PositiveInt = 100
+    sign_ins_at_once: PositiveInt = Field(default=100, description="What may come at once above that")
     upstream_seconds: PositiveFloat = Field(default=35, description="Longest silence of a part that is being asked")
     upstream_connections: PositiveInt = Field(default=128, description="Connections to one part, by one replica")
     call_seconds: PositiveFloat = Field(default=60, description="Longest time of a forwarded call, all in all")
@@ -57,6 +57,14 @@ class Settings(PartSettings):
     audit_log_vkey: str | None = Field(default=None, description="vkey of the audit log, for the well-known metadata")
     audit_log_vkey_file: Path | None = Field(default=None, description="File with that vkey, in its place")
     hashes_at_once: PositiveInt = Field(default=2, description="Argon2id computations side by side, 64 MiB each")
+
+    def examine(self) -> None:
+        """Of its own: the vkey of the log. The keys of tokens are read by who signs with them."""
+        super().examine()
+        with fault_of(self, "audit_log_vkey_file"):
+            if self.audit_log_vkey_file is not None and self.audit_log_vkey is not None:
+                raise ValueError("stands in the place of DOSSIER_GATEWAY_AUDIT_LOG_VKEY: both are set")
+            ensure_secret(self.audit_log_vkey_file)
 
     @cached_property
     def log_vkey(self) -> str | None:

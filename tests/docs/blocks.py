@@ -56,7 +56,7 @@ def missing(block: Block, output: str) -> Iterator[str]:
             yield line
 
 
-def run(document: list[Block], state: Path, folder: Path) -> list[str]:
+def run(document: list[Block], state: Path, folder: Path, *, seconds: float = 180) -> list[str]:
     """What each block printed, in one shell for the document, as a reader would; stops at the first that fails."""
     script = ["set -eo pipefail", "exec 2>&1"]
     for number, block in enumerate(document):
@@ -79,7 +79,7 @@ def run(document: list[Block], state: Path, folder: Path) -> list[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=seconds,
         check=False,
     )
     return done.stdout.split(MARK)[1:]
