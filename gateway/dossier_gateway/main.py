@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from dossier_common.app import create_app
 from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import AccessRefused
-from dossier_common.policy import load_policy
 from dossier_common.serve import serve
-from dossier_common.settings import load
+from dossier_common.settings import fault_of
+from dossier_common.startup import prepared
 from dossier_common.texts import SealedTexts
 from dossier_gateway import keys
 from dossier_gateway.callers import Callers
@@ -36,7 +36,7 @@ from dossier_gateway.tokens import Tokens
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     settings: Settings = state.settings
-    state.policy = load_policy(settings.common.policy)
+    state.policy = settings.common.pack
     state.tokens = tokens = Tokens.open(settings, state.clock.now())
     state.verifier = state.callers = Callers(state.database, state.policy, tokens, state.clock)
     state.oauth = Server(settings, state.policy, tokens)
@@ -83,9 +83,14 @@ def asgi(settings: Settings, *, clock: Clock | None = None) -> Proxy:
     return Proxy(create(settings, clock=clock), settings)
 
 
+def _ensure_token_keys(settings: Settings) -> None:
+    with fault_of(settings, "token_key_file"):
+        keys.read(settings.token_key_file)
+
+
 def main() -> None:
     """Serves until it is told to stop; ends with one line when the OpenAPI files are missing or contradict."""
-    settings = load(Settings)
+    settings = prepared(Settings, _ensure_token_keys)
     try:
         app = asgi(settings)
     except (OSError, ValueError, KeyError) as error:

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from dossier_common import worker
-from dossier_common.policy import load_policy
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 from dossier_common.worker import Context, Job
 from dossier_gateway.directory import holdings
 from dossier_gateway.oauth import repository
@@ -27,7 +26,7 @@ def jobs(context: Context) -> Mapping[str, Job]:
 
     async def note_policy() -> None:
         file = context.settings.common.policy
-        policy, said = load_policy(file), file.read_text(encoding="utf-8")
+        policy, said = context.settings.common.pack, file.read_text(encoding="utf-8")
         while True:
             async with context.database.transaction() as session:
                 await policies.note_deployed(session, policy, said, context.clock.now())
@@ -37,4 +36,4 @@ def jobs(context: Context) -> Mapping[str, Job]:
 
 
 if __name__ == "__main__":
-    worker.run("gateway", load(Settings), jobs)
+    worker.run("gateway", prepared(Settings), jobs)

@@ -252,10 +252,13 @@ async def lost(app: FastAPI, settings: ProducerSettings, cluster: Cluster) -> As
     """A database that is away."""
     url = settings.database_url.replace("/run", "/gone")
     assert url != settings.database_url
+    standing = app.state.standing
     kept, app.state.database = app.state.database, Database(settings.model_copy(update={"database_url": url}))
+    standing.watch(app.state.database, standing._schema)
     yield
     await app.state.database.close()
     app.state.database = kept
+    standing.watch(kept, standing._schema)
 
 
 @pytest.mark.usefixtures("lost")
@@ -264,10 +267,11 @@ async def test_database_that_is_away_is_503(http: httpx.AsyncClient, person: dic
         await http.get("/v1/fallback"),
         await http.post("/v1/things", json={"record": str(RECORD)}, headers=person),
         await http.post("/v1/things", json={"record": str(RECORD)}, headers=person | {"Idempotency-Key": "k"}),
-        await http.get("/readyz"),
     ):
         problem(answer, 503, "upstream-unavailable")
         assert int(answer.headers["retry-after"]) > 0
+    ready = await http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"status": "database-away"})
     assert (await http.get("/healthz")).json() == {"status": "ok"}
 
 

@@ -28,6 +28,7 @@ from dossier_common.problems import (
     RateLimited,
     Unauthenticated,
 )
+from dossier_common.standing import Standing
 from dossier_gateway.callers import Caller, Callers
 from dossier_gateway.console import documents
 from dossier_gateway.kept import Kept
@@ -59,6 +60,7 @@ class Proxy:
 
     def __init__(self, own: FastAPI, settings: Settings) -> None:
         self.own, self._settings = own, settings
+        self._standing: Standing = own.state.standing
         described = documents.described(settings)
         self._table = RouteTable(described)
         self._own_table = RouteTable({"gateway": own.openapi()})
@@ -123,6 +125,9 @@ class Proxy:
         outgoing = _Outgoing(send, request_id)
         try:
             _check(scope)
+            if not self._standing.open:  # then its own endpoints answer with health, or with 503
+                await self.own(scope, receive, outgoing)
+                return
             match = self._table.match(scope["path"])
             if match is None:
                 await self._answer_self(scope, receive, outgoing)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from dossier_common import feed, outbox, telemetry
@@ -48,7 +49,9 @@ from dossier_common.problems import (
     Unavailable,
     UnsupportedMedia,
 )
+from dossier_common.schema import Schema
 from dossier_common.settings import PartSettings
+from dossier_common.standing import Standing, readiness
 
 DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 PROBLEM_TYPE = "application/problem+json"
@@ -145,6 +148,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.refused = refused
+    app.state.standing = standing = Standing(part)
     for each in routers:
         app.include_router(each)
     app.include_router(feed.router, responses=responses(EventsPruned.status))
@@ -152,7 +156,7 @@ def create_app(
         app.add_exception_handler(error, answer_problem)
     app.router.routes.extend(_health())
     limit = settings.max_body if settings else 1 << 20
-    app.add_middleware(Edge, limit=limit, limits=body_limits or {}, answer=answer_problem)
+    app.add_middleware(Edge, standing=standing, limit=limit, limits=body_limits or {}, answer=answer_problem)
     return app
 
 
@@ -163,12 +167,17 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
         app.state.part, app.state.settings, app.state.clock, app.state.signing_key = part, settings, clock, key
         app.state.idempotency_secret, app.state.cursor_secret = key.derive("idempotency"), key.derive("cursors")
         app.state.database = Database(settings)
+        app.state.standing.watch(app.state.database, Schema.read(part, settings.common.installed))
         app.state.peers = Peers(part, key, settings.common, clock, settings.tls.client)
         app.state.verifier = Verifier(settings.common.issuer, part, app.state.peers.keys, clock)
         app.state.backlog = Backlog(
             app.state.database, clock.now, seconds=settings.backlog_seconds, rows=settings.backlog_rows
         )
-        looking = asyncio.create_task(app.state.backlog.run())
+        await app.state.standing.look()
+        beside = [
+            asyncio.create_task(job)
+            for job in (app.state.standing.run(), app.state.backlog.run(), settings.tls.follow())
+        ]
         try:
             if inner is None:
                 yield
@@ -176,9 +185,9 @@ def _lifespan(part: str, settings: PartSettings, inner: Lifespan | None, clock: 
                 async with inner(app):
                     yield
         finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await app.state.peers.close()
             await app.state.database.close()
 
@@ -194,10 +203,9 @@ def _health() -> list[BaseRoute]:
         return {"status": "ok"}
 
     @health.get("/readyz", include_in_schema=False)
-    async def readyz(request: Request) -> dict[str, str]:
-        """The part's own database answers; peers do not matter."""
-        await request.app.state.database.check()
-        return {"status": "ready"}
+    async def readyz(request: Request) -> JSONResponse:
+        """Whether the part may work, by its own database; peers do not matter."""
+        return await readiness(request.app.state.standing)
 
     return list(health.routes)
 

@@ -5,13 +5,15 @@ commit is a 503 and never a 200; an exception rolls back. `Recorded` is the same
 Both are refused while too many events wait for their receipt (see backlog), `Read` never is.
 """
 
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -34,6 +36,7 @@ UNREACHABLE = (
     asyncpg.InternalClientError,  # the driver's state when the connection ends in the midst of a statement
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
@@ -45,6 +48,8 @@ READINGS, WRITES = 1, 10
 
 def unreachable(error: BaseException) -> bool:
     """Whether the database, rather than the request, is at fault."""
+    if isinstance(error, ssl.SSLError | socket.gaierror):
+        return True
     if isinstance(error, UNREACHABLE):
         return not isinstance(error, ValueError)  # the driver's word for an argument that is no such value
     if isinstance(error, DBAPIError):
@@ -101,11 +106,6 @@ class Database:
             )
         except FileNotFoundError as error:
             raise ConnectionRefusedError("the database's socket is gone") from error
-
-    async def check(self) -> None:
-        """Raises when the database does not answer."""
-        async with self.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dossier_common.ids import new_id
 from dossier_common.problems import Malformed, TooLarge, Unavailable
+from dossier_common.standing import HEALTH, Standing
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 SECONDS = 30.0
@@ -22,11 +23,16 @@ Answer = Callable[[Request, Exception], Awaitable[Response]]
 class Edge:
     """ASGI middleware: `X-Request-Id`, the limit of the body, the limit of the time, no NUL in an address.
 
+    While the part may not work (see standing) only its health is answered.
+
     `limits` gives other body limits by path. `answer` makes the answer of whatever no handler took, so that a server
     error too has its request id, and its message stays out of the server's own log.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int, limits: Mapping[str, int], answer: Answer) -> None:
+    def __init__(
+        self, app: ASGIApp, *, standing: Standing, limit: int, limits: Mapping[str, int], answer: Answer
+    ) -> None:
+        self._standing = standing
         self._app, self._limit, self._limits, self._answer = app, limit, dict(limits), answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +69,8 @@ class Edge:
         return self._limits.get(scope["path"], self._limit)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
+        if not self._standing.open and scope["path"] not in HEALTH:
+            raise self._standing.refusal()
         if b"%00" in scope.get("raw_path", b"") or b"%00" in scope["query_string"] or "\0" in scope["path"]:
             raise Malformed("An address holds no NUL.")
         length = headers.get("content-length", "0")

@@ -34,8 +34,10 @@ from dossier_common.peers import Peers
 from dossier_common.problems import UpstreamUnavailable
 from dossier_common.receipts import Receipt, ReceiptForged
 from dossier_common.relay import Confirmation, Publisher, Relay
+from dossier_common.schema import Schema
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
+from dossier_common.standing import Standing, readiness
 from dossier_common.topology import FOLLOWS, heartbeat_subject, inbox_prefix, receipt_subject
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Context:
     database: Database
     peers: Peers
     nats: Client
+    standing: Standing
 
     def consumer(self, producer: str, apply: Apply) -> Consumer:
         """A consumer of this part."""
@@ -161,14 +164,31 @@ async def _run(
         loop.add_signal_handler(number, lambda: None)  # the server sees them first, and ends; then all else does
     async with opened(part, settings) as context:
         running = [
-            asyncio.create_task(_forever(name, job), name=name)
-            for name, job in {**jobs(context), "housekeeping": lambda: _housekeeping(context)}.items()
+            asyncio.create_task(job)
+            for job in (
+                context.standing.run(),
+                settings.tls.follow(),
+                work(context.standing, {**jobs(context), "housekeeping": lambda: _housekeeping(context)}),
+            )
         ]
         gc.freeze()
         await _server(context, measure).serve()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def work(standing: Standing, jobs: Mapping[str, Job]) -> None:
+    """Runs the jobs whenever the process may work, and stops them when it may not."""
+    while True:
+        await standing.opened()
+        running = [asyncio.create_task(_forever(name, job), name=name) for name, job in jobs.items()]
+        try:
+            await standing.closed()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -178,9 +198,11 @@ async def opened(part: str, settings: PartSettings, clock: Clock | None = None) 
     key = SigningKey.read(settings.signing_key_file)
     database = Database(settings)
     peers = Peers(part, key, settings.common, clock, settings.tls.client)
+    standing = Standing(part)
+    standing.watch(database, Schema.read(part, settings.common.installed))
     try:
         async with _nats(part, settings) as connection:
-            yield Context(part, settings, clock, key, database, peers, connection)
+            yield Context(part, settings, clock, key, database, peers, connection, standing)
     finally:
         await peers.close()
         await database.close()
@@ -283,13 +305,7 @@ def observed(context: Context, measure: Measure | None = None) -> FastAPI:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: "Request") -> JSONResponse:
-        try:
-            await context.database.check()
-        except Exception as error:
-            if not unreachable(error):
-                raise
-            return JSONResponse({"status": "database-away"}, 503)
-        return JSONResponse({"status": "ready"})
+        return await readiness(context.standing)
 
     async def show_metrics(_request: "Request") -> Response:
         try:

@@ -9,15 +9,14 @@ from dossier_approvals import emergency_endpoints, endpoints
 from dossier_approvals.settings import Settings
 from dossier_common.app import create_app
 from dossier_common.contracts.approvals import AccessRefused
-from dossier_common.policy import load_policy
 from dossier_common.serve import serve
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 from dossier_common.texts import SealedTexts
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.policy = load_policy(app.state.settings.common.policy)
+    app.state.policy = app.state.settings.common.pack
     app.state.texts = SealedTexts(app.state.signing_key.derive("approvals-texts"))
     yield
 
@@ -29,5 +28,5 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 if __name__ == "__main__":
-    settings = load(Settings)
+    settings = prepared(Settings)
     serve("approvals", create(settings), settings)

@@ -10,8 +10,7 @@ from dossier_approvals.settings import Settings
 from dossier_common import worker
 from dossier_common.clock import Clock
 from dossier_common.database import Database
-from dossier_common.policy import load_policy
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 from dossier_common.worker import Context, Job
 
 EVERY: Final = 5.0
@@ -29,7 +28,7 @@ async def enforce_time_limits(database: Database, clock: Clock) -> None:
 
 def jobs(context: Context) -> Mapping[str, Job]:
     """What runs here."""
-    policy = load_policy(context.settings.common.policy)
+    policy = context.settings.common.pack
 
     async def time_limits() -> None:
         while True:
@@ -41,4 +40,4 @@ def jobs(context: Context) -> Mapping[str, Job]:
 
 
 if __name__ == "__main__":
-    worker.run("approvals", load(Settings), jobs)
+    worker.run("approvals", prepared(Settings), jobs)

@@ -12,7 +12,7 @@ from dossier_common.clock import Clock
 from dossier_common.contracts.audit import AccessRefused
 from dossier_common.keys import SigningKey
 from dossier_common.serve import serve
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 
 
 def create(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
@@ -28,5 +28,5 @@ async def _open(app: FastAPI) -> AsyncIterator[None]:
 
 
 if __name__ == "__main__":
-    loaded = load(Settings)
+    loaded = prepared(Settings)
     serve("audit", create(loaded), loaded)

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic_settings import SettingsConfigDict
 
 from dossier_audit import rules
-from dossier_common.settings import PartSettings
+from dossier_common.keys import SigningKey
+from dossier_common.settings import PartSettings, fault_of
 
 
 class WitnessSettings(BaseModel, extra="forbid", frozen=True):
@@ -29,6 +30,17 @@ class Settings(PartSettings):
     )
     witnesses_file: Path | None = Field(default=None, description="JSON: url and vkey of each witness")
     silence_seconds: float = Field(default=60, gt=0, description="After this long without news a producer is silent")
+
+    def examine(self) -> None:
+        """Of its own: the key of the log, and who its witnesses are."""
+        super().examine()
+        with fault_of(self, "log_key_file"):
+            SigningKey.read(self.log_key_file)
+        with fault_of(self, "witnesses_file"):
+            try:
+                _ = self.witnesses
+            except ValueError as error:  # its text repeats what was read, over several lines
+                raise ValueError(f"{self.witnesses_file}: not a JSON list of witnesses with url and vkey") from error
 
     @property
     def log_address(self) -> str:

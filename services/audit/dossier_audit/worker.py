@@ -18,7 +18,7 @@ from dossier_audit.witness import WitnessClient
 from dossier_common import worker
 from dossier_common.keys import SigningKey
 from dossier_common.relay import Confirmation, Relay
-from dossier_common.settings import load
+from dossier_common.startup import ensure_writable, prepared
 from dossier_common.topology import PUBLISHERS, receipt_subject
 from dossier_common.worker import Context, Job
 
@@ -89,5 +89,11 @@ async def announce_receipts(context: Context) -> None:
             await waking.wait(REPEAT_SECONDS)
 
 
+def ensure_checkpoints(settings: Settings) -> None:
+    """Raises ValueError where no checkpoint could be copied outside the database."""
+    if settings.checkpoint_dir is not None:
+        ensure_writable("DOSSIER_AUDIT_CHECKPOINT_DIR", settings.checkpoint_dir)
+
+
 if __name__ == "__main__":
-    worker.run(PART, load(Settings), jobs, metrics.measure)
+    worker.run(PART, prepared(Settings, ensure_checkpoints), jobs, metrics.measure)

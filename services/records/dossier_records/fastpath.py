@@ -22,6 +22,7 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.problems import InsufficientScope
 from dossier_common.scopes import Scope as Permission
+from dossier_common.standing import Standing
 from dossier_records import endpoints
 from dossier_records.endpoints import KEY_PATTERN, read
 from dossier_records.reading import Ask
@@ -38,11 +39,12 @@ class FastRead:
 
     def __init__(self, app: ASGIApp, *, owner: FastAPI) -> None:
         self._app, self._owner = app, owner
+        self._standing: Standing = owner.state.standing
         self._route = next(each for each in endpoints.api.routes if getattr(each, "name", "") == "read_record")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a reading, or passes the request on."""
-        asked = _parse(scope) if scope["type"] == "http" else None
+        asked = _parse(scope) if scope["type"] == "http" and self._standing.open else None
         if asked is None:
             await self._app(scope, receive, send)
             return

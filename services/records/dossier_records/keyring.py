@@ -12,7 +12,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from dossier_common.startup import ensure_writable
 from dossier_records.envelopes import CannotOpen
+from dossier_records.settings import Settings
 
 KEY = 32
 NONCE = 12
@@ -147,3 +149,14 @@ class FileKeyring:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def ensure_opens(settings: Settings) -> None:
+    """Raises ValueError for a folder that cannot be written, or a passphrase that is not that of its keys."""
+    ensure_writable("DOSSIER_RECORDS_KEYRING_DIR", settings.keyring_dir)
+    try:
+        FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
+    except WrongPassphrase as error:
+        raise ValueError(
+            f"DOSSIER_RECORDS_KEYRING_PASSPHRASE_FILE: not the passphrase of the keys in {settings.keyring_dir}"
+        ) from error

@@ -9,13 +9,12 @@ from fastapi import FastAPI
 
 from dossier_common.app import create_app
 from dossier_common.contracts.records import AccessRefused
-from dossier_common.policy import load_policy
 from dossier_common.serve import serve
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 from dossier_records import custody_endpoints, endpoints
 from dossier_records.fastpath import FastRead
 from dossier_records.grants import Grants
-from dossier_records.keyring import FileKeyring
+from dossier_records.keyring import FileKeyring, ensure_opens
 from dossier_records.reading import Reader
 from dossier_records.service import Desk
 from dossier_records.settings import Settings
@@ -25,7 +24,7 @@ from dossier_records.vault import Vault
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    policy = load_policy(settings.common.policy)
+    policy = settings.common.pack
     keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
     vault = Vault(keyring, settings.cipher, settings.ring_buckets, policy)
     app.state.desk = Desk(policy, vault, app.state.clock)
@@ -56,5 +55,5 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 if __name__ == "__main__":
-    from_environment = load(Settings)
+    from_environment = prepared(Settings, ensure_opens)
     serve("records", create(from_environment), from_environment)

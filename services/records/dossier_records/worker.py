@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from dossier_common import worker
-from dossier_common.policy import load_policy
-from dossier_common.settings import load
+from dossier_common.startup import ensure_writable, prepared
 from dossier_records import imports
 from dossier_records.consumers import handlers
-from dossier_records.keyring import FileKeyring
+from dossier_records.keyring import FileKeyring, ensure_opens
 from dossier_records.service import Desk, handing_over
 from dossier_records.settings import Settings
 from dossier_records.shredding import Shredder
@@ -19,7 +18,7 @@ def jobs(context: worker.Context) -> Mapping[str, worker.Job]:
     """What this worker does."""
     settings = context.settings
     assert isinstance(settings, Settings)
-    policy = load_policy(settings.common.policy)
+    policy = settings.common.pack
     keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
     desk = Desk(policy, Vault(keyring, settings.cipher, settings.ring_buckets, policy), context.clock)
     return {
@@ -31,5 +30,10 @@ def jobs(context: worker.Context) -> Mapping[str, worker.Job]:
     }
 
 
+def ensure_supplements(settings: Settings) -> None:
+    """Raises ValueError where no key supplement could be written, without which nothing may be destroyed."""
+    ensure_writable("DOSSIER_RECORDS_SUPPLEMENT_DIR", settings.supplement_dir)
+
+
 if __name__ == "__main__":
-    worker.run("records", load(Settings), jobs)
+    worker.run("records", prepared(Settings, ensure_opens, ensure_supplements), jobs)

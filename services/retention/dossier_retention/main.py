@@ -8,9 +8,8 @@ from fastapi import FastAPI
 from dossier_common.app import create_app
 from dossier_common.clock import Clock
 from dossier_common.contracts.retention import AccessRefused
-from dossier_common.policy import load_policy
 from dossier_common.serve import serve
-from dossier_common.settings import load
+from dossier_common.startup import prepared
 from dossier_common.texts import SealedTexts
 from dossier_retention import endpoints
 from dossier_retention.service import Means
@@ -20,7 +19,7 @@ from dossier_retention.settings import Settings
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    state.policy = load_policy(state.settings.common.policy)
+    state.policy = state.settings.common.pack
     state.means = Means(state.policy, SealedTexts(state.signing_key.derive("retention-texts")), state.clock)
     yield
 
@@ -33,5 +32,5 @@ def create(settings: Settings | None = None, clock: Clock | None = None) -> Fast
 
 
 if __name__ == "__main__":
-    loaded = load(Settings)
+    loaded = prepared(Settings)
     serve("retention", create(loaded), loaded)
