@@ -173,7 +173,7 @@ async def test_the_demo_ends_with_0_only_when_every_step_went_as_told(
 
     monkeypatch.setattr(story, "STEPS", (step,))
     running = SimpleNamespace(
-        state=stack.state, base_url=stack.base_url, say=lambda _line: None, write_demo=lambda _demo: None
+        state=stack.state, base_url=stack.base_url, say=lambda _line: None, write_demo=lambda _demo: None, tls=True
     )
     assert await story.run(cast("Stack", running)) == int(otherwise)
     said = "Step 9 A step: it was told that it goes well, and it is not so." if otherwise else "went as told"

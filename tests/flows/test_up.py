@@ -110,4 +110,4 @@ def test_a_token_for_somebody_unknown_is_refused_in_one_sentence(stack: RunningS
 
 def _as_stack(stack: RunningStack) -> Stack:
     """What `ensure` needs of a stack that another process runs."""
-    return cast("Stack", SimpleNamespace(state=stack.state, base_url=stack.base_url))
+    return cast("Stack", SimpleNamespace(state=stack.state, base_url=stack.base_url, tls=True))

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from dossier_local.second_factor import Device
-from dossier_local.sign_in import TIMEOUT, Token, client_token, person_token
+from dossier_local.sign_in import TIMEOUT, Token, Trust, client_token, person_token
 from dossier_local.state import LauncherError
 
 T = TypeVar("T")
@@ -141,18 +141,18 @@ async def send(
 class Client:
     """All callers of one gateway."""
 
-    def __init__(self, base_url: str, http: httpx.AsyncClient) -> None:
-        self.base_url, self._http = base_url, http
+    def __init__(self, base_url: str, http: httpx.AsyncClient, *, tls: Trust = True) -> None:
+        self.base_url, self._http, self._tls = base_url, http, tls
         self._callers: dict[str, Caller] = {}
 
     def add_person(self, username: str, password: str, second_factor_file: Path | str) -> Caller:
         """Makes a person known, who signs in with his first call; the file keeps his second factor, if he has one."""
         device = Device(Path(second_factor_file))
-        return self._add(username, lambda: person_token(self.base_url, username, password, device))
+        return self._add(username, lambda: person_token(self.base_url, username, password, device, tls=self._tls))
 
     def add_client(self, client_id: str, secret: str) -> Caller:
         """Makes an application known."""
-        return self._add(client_id, lambda: client_token(self.base_url, client_id, secret))
+        return self._add(client_id, lambda: client_token(self.base_url, client_id, secret, tls=self._tls))
 
     def _add(self, name: str, sign_in: Callable[[], Awaitable[Token]]) -> Caller:
         caller = self._callers[name] = Caller(name, self._http, sign_in)
@@ -168,12 +168,14 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(base_url: str, demo: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:
+async def connected(
+    base_url: str, demo: Mapping[str, Any] | None = None, *, tls: Trust = True
+) -> AsyncIterator[Client]:
     """A client of the gateway there, which knows the accounts and clients of `demo.json`."""
     async with httpx.AsyncClient(
-        base_url=base_url, timeout=TIMEOUT, trust_env=False, headers={"Accept-Language": "zh-CN"}
+        base_url=base_url, timeout=TIMEOUT, trust_env=False, verify=tls, headers={"Accept-Language": "zh-CN"}
     ) as http:
-        client = Client(base_url, http)
+        client = Client(base_url, http, tls=tls)
         for username, account in (demo or {}).get("accounts", {}).items():
             client.add_person(username, account["password"], account["second_factor_file"])
         for client_id, application in (demo or {}).get("clients", {}).items():

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -73,6 +74,34 @@ def demo() -> None:
                 say(line)
             status: int = await story.run(stack)
             return status
+
+    raise typer.Exit(until_signalled(tell, interrupted=130))
+
+
+@app.command()
+def story(
+    at: Annotated[str, typer.Option(help="Address of the gateway, which is its issuer")],
+    ca: Annotated[Path, typer.Option(help="CA (PEM) of the gateway's certificate")],
+    folder: Annotated[
+        Path, typer.Option("--state", help="Folder with ceremony.json and witnesses.json; keeps the rest")
+    ],
+    psql: Annotated[
+        str, typer.Option(help="How the story's superuser reaches the database: a command that takes psql's arguments")
+    ],
+) -> None:
+    """Tells the demo's story on a stack that runs elsewhere, with nothing in it yet.
+
+    ceremony.json is what `dossier ceremony --json` printed there, held for the officers of the demo; witnesses.json
+    names the one witness of its audit log. Ends with 0 when every step went as told.
+    """
+    from dossier_local.elsewhere import Elsewhere  # noqa: PLC0415  # most commands know no other stack
+
+    stack = Elsewhere(State(folder), at.rstrip("/"), ca.resolve(), psql, say)
+    stack.prepare()
+
+    async def tell() -> int:
+        status: int = await _module("story").run(stack)
+        return status
 
     raise typer.Exit(until_signalled(tell, interrupted=130))
 

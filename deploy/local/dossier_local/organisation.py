@@ -10,8 +10,6 @@ import hmac
 import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dossier_local.client import Answer, Caller, Client, connected, until
+from dossier_local.elsewhere import Elsewhere
 from dossier_local.people import ADMINISTRATOR, AUDITOR, GROUP, OFFICERS, PEOPLE, SECURITY, SERVICE, UNITS, Person
 from dossier_local.second_factor import Device
 from dossier_local.stack import Stack
-from dossier_local.state import LauncherError, State, write_private
+from dossier_local.state import State, write_private
 
 QUALIFICATIONS: Final = ("confidentiality_agreement", "training_passed")
 APPLICATION: Final = "demo-crm"
@@ -40,10 +39,10 @@ PLAN: Final = {
 }
 
 
-async def ensure(stack: Stack) -> dict[str, Any]:
+async def ensure(stack: Stack | Elsewhere) -> dict[str, Any]:
     """Makes what is missing; what `demo.json` says of accounts, clients, units and plan. Raises LauncherError."""
     officers = _Officers(stack)
-    async with connected(stack.base_url) as client:
+    async with connected(stack.base_url, tls=stack.tls) as client:
         for username, _ in OFFICERS.values():
             client.add_person(username, password(stack.state, username), second_factor(stack.state, username))
         root = await officers.ensure(client)
@@ -78,7 +77,7 @@ def second_factor(state: State, username: str) -> Path:
 class _Officers:
     """The three officers. Their codes are kept until they have enrolled."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack | Elsewhere) -> None:
         self._stack = stack
         self._path = stack.state.secrets / "demo-officers.json"
 
@@ -107,16 +106,7 @@ class _Officers:
             for word in (f"--{role.replace('_', '-')}", username, f"--{role.replace('_', '-')}-title", name)
         ]
         root = ("--unit-code", GROUP, "--unit-zh", "示例集团", "--unit-en", "Example Group")
-        done = subprocess.run(
-            (sys.executable, "-P", "-m", "dossier_gateway.ceremony", "--json", *root, *names),
-            env=self._stack.environment.of("gateway"),
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise LauncherError(f"The three officers could not be made: {said[-1] if said else 'no reason given'}")
-        return done.stdout
+        return self._stack.ceremony((*root, *names))
 
 
 async def enrol(client: Client, code: str, chosen: str, *, again: bool = False) -> None:

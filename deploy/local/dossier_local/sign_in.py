@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ MOST_STEPS: Final = 4
 """Between a password and a session: a code, or an enrolment and its recovery codes."""
 EARLY: Final = 30
 """Seconds before its end from which on a token is replaced."""
+Trust = ssl.SSLContext | bool
+"""By what a gateway with https is verified; True for what the system trusts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +81,27 @@ class _Form(HTMLParser):
             self.key += "".join(data.split())
 
 
-async def person_token(base_url: str, username: str, password: str, device: Device | None = None) -> Token:
+async def person_token(
+    base_url: str, username: str, password: str, device: Device | None = None, *, tls: Trust = True
+) -> Token:
     """A token for all that the person's roles give. Raises LauncherError when the gateway does not sign him in.
 
     `device` is the person's authenticator, which enrols where the gateway asks for it.
     """
     if device is None or device.kept.secret is None:
-        return await _person_token(base_url, username, password, device)
+        return await _person_token(base_url, username, password, device, tls)
     async with device.held():
-        return await _person_token(base_url, username, password, device)
+        return await _person_token(base_url, username, password, device, tls)
 
 
-async def _person_token(base_url: str, username: str, password: str, device: Device | None) -> Token:
-    cookies = dict(device.kept.cookies) if device else {}
-    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, trust_env=False, cookies=cookies) as browser:
+async def _person_token(base_url: str, username: str, password: str, device: Device | None, tls: Trust) -> Token:
+    async with httpx.AsyncClient(
+        base_url=base_url,
+        timeout=TIMEOUT,
+        trust_env=False,
+        verify=tls,
+        cookies=dict(device.kept.cookies) if device else {},
+    ) as browser:
         scopes = (await browser.get("/.well-known/openid-configuration")).raise_for_status().json()["scopes_supported"]
         verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -158,9 +168,9 @@ def _code(base_url: str, username: str, state: str, answer: httpx.Response) -> s
     return given["code"][0]
 
 
-async def client_token(base_url: str, client_id: str, secret: str) -> Token:
+async def client_token(base_url: str, client_id: str, secret: str, *, tls: Trust = True) -> Token:
     """A token of an application, for all scopes that it is registered for. Raises LauncherError."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, trust_env=False, verify=tls) as http:
         answer = await http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=(client_id, secret))
     return _token(client_id, answer)
 

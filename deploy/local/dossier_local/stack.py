@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from dossier_local.cluster import Cluster
 from dossier_local.environment import Environment
 from dossier_local.postgres import Postgres
 from dossier_local.processes import Nursery, Program, clean_up
-from dossier_local.state import State, public_port, write_private
+from dossier_local.state import LauncherError, State, public_port, write_private
 from dossier_local.supervisor import Supervisor, programs
 
 
@@ -30,6 +32,24 @@ class Stack:
     supervisor: Supervisor
     say: Callable[[str], None]
     environment: Environment
+
+    @property
+    def tls(self) -> bool:
+        """As `Elsewhere.tls`: the loopback address needs none."""
+        return True
+
+    def ceremony(self, arguments: Sequence[str]) -> bytes:
+        """Holds the ceremony with these arguments; what it printed as JSON. Raises LauncherError."""
+        done = subprocess.run(
+            (sys.executable, "-P", "-m", "dossier_gateway.ceremony", "--json", *arguments),
+            env=self.environment.of("gateway"),
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise LauncherError(f"The three officers could not be made: {said[-1] if said else 'no reason given'}")
+        return done.stdout
 
     def write_demo(self, organisation: dict[str, Any]) -> None:
         """Writes `demo.json` (mode 0600): base URL, ports of the parts, and what the organisation brings."""

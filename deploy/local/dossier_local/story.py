@@ -15,6 +15,7 @@ from dossier_local import customer_files, organisation, story_access, story_audi
 from dossier_local.client import connected
 from dossier_local.customer_files import Sheet
 from dossier_local.customers import PERSON, Row
+from dossier_local.elsewhere import Elsewhere
 from dossier_local.people import ADMINISTRATOR, AUDITOR
 from dossier_local.stack import Stack
 from dossier_local.state import LauncherError
@@ -44,15 +45,15 @@ WIDTH: Final = 120
 """Columns where there is no terminal that says how many it has."""
 
 
-async def run(stack: Stack) -> int:
+async def run(stack: Stack | Elsewhere) -> int:
     """Builds the organisation and tells the story; 0 when every step went as told."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     stack.say("Building the demo organisation: ceremony of the three officers, units, accounts, roles …")
     demo = await organisation.ensure(stack)
     stack.write_demo(demo)
     began = time.monotonic()
-    async with connected(stack.base_url, demo) as client:
-        telling = Telling(console, client, demo, stack.state)
+    async with connected(stack.base_url, demo, tls=stack.tls) as client:
+        telling = Telling(console, client, demo, stack.state, stack if isinstance(stack, Elsewhere) else None)
         case = a_case(customer_files.sheet())
         try:
             await asyncio.gather(*(client.as_(name).token() for name in CAST))

@@ -191,9 +191,10 @@ async def _verify_log(telling: Telling, *arguments: str, expecting: int) -> Sequ
     write_private(token, (await telling.client.as_(AUDITOR).token()).access.encode())
     await _cosigned(telling, f"{LOG}/checkpoint")
     address = f"{telling.client.base_url}{LOG}"
+    ca = ("--ca-file", str(telling.elsewhere.ca)) if telling.elsewhere else ()
     try:
         return await _verify(
-            telling, "log", address, *KEYS, "--token-file", TOKEN, "--bodies", *arguments, expecting=expecting
+            telling, "log", address, *ca, *KEYS, "--token-file", TOKEN, "--bodies", *arguments, expecting=expecting
         )
     finally:
         token.unlink()
@@ -230,7 +231,8 @@ async def _verify(telling: Telling, *arguments: str, expecting: int) -> Sequence
 
 async def _sql(telling: Telling, script: str, role: str, **values: str) -> str:
     variables = "".join(f"\\set {name} '{value}'\n" for name, value in values.items())
-    return await asyncio.to_thread(Postgres(telling.state).psql, variables + script, DATABASE, role)
+    run = telling.elsewhere.sql if telling.elsewhere else Postgres(telling.state).psql
+    return await asyncio.to_thread(run, variables + script, DATABASE, role)
 
 
 async def _read(telling: Telling, event: str) -> Row:

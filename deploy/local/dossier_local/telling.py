@@ -12,6 +12,7 @@ from rich.table import Table
 from dossier_local.client import Answer, Client
 from dossier_local.customer_files import Sheet
 from dossier_local.customers import Row
+from dossier_local.elsewhere import Elsewhere
 from dossier_local.state import State
 
 
@@ -58,6 +59,8 @@ class Telling:
     client: Client
     demo: Mapping[str, Any]
     state: State
+    elsewhere: Elsewhere | None = None
+    """Where the story is told, if it is not on a stack of this machine's launcher."""
     step: str = ""
     refusals: list[Refused] = field(default_factory=list)
     verdicts: list[tuple[str, str, str]] = field(default_factory=list)
