@@ -14,8 +14,8 @@ from dossier_common.problems import Problem
 
 
 @contextmanager
-def said_in_one_line(part: str) -> Iterator[None]:
-    """Raises Refused for what a database, a file or a rule refuses."""
+def said_in_one_line(part: str, setting: str = "DATABASE") -> Iterator[None]:
+    """Raises Refused for what a database, a file or a rule refuses; names the settings `DOSSIER_<PART>_<setting>_…`."""
     try:
         yield
     except Problem as problem:
@@ -25,6 +25,5 @@ def said_in_one_line(part: str) -> Iterator[None]:
     except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         found = "cannot be reached" if unreachable(error) else "refuses this"
-        raise Refused(
-            f"the database of {part} {found} ({reason(cause)}): see DOSSIER_{part.upper()}_DATABASE_URL"
-        ) from error
+        named = f"DOSSIER_{part.upper()}_{setting}_URL and …_PASSWORD_FILE"
+        raise Refused(f"the database of {part} {found} ({reason(cause)}): see {named}") from error

@@ -106,7 +106,7 @@ def partitions(
     from dossier_common import migrator  # noqa: PLC0415
 
     migrate.named("audit")
-    with said_in_one_line("audit"):
+    with said_in_one_line("audit", "MIGRATOR"):
         made = asyncio.run(making.make_ahead(migrator.engine("audit"), months))
     if as_json:
         print_json({"made": made})
