@@ -28,8 +28,8 @@ class End:
 def calls() -> Iterator[tuple[str, str]]:
     """(component, part): which web process each process calls, by what the parts do.
 
-    Sources: the gateway forwards to all; everybody else asks it for keys and tokens; a worker pulls the feeds of whom it
-    follows; a publisher's worker asks for its receipts; records resolves grants, approvals describes records.
+    Sources: the gateway forwards to all; everybody else asks it for keys and tokens; a worker pulls the feeds of
+    whom it follows; a publisher's worker asks for its receipts; records resolves grants, approvals describes records.
     """
     for part in PARTS:
         if part != "gateway":
@@ -69,7 +69,9 @@ def _matches(rule: Mapping[str, Any], peers: str, other: End, namespace: str, po
 def _is_peer(peer: Mapping[str, Any], other: End, namespace: str) -> bool:
     if "ipBlock" in peer:  # of addresses outside alone: plug-ins differ in whether a pod's is one
         block = peer["ipBlock"]
-        return bool(other.address) and _in(other.address, [block["cidr"]]) and not _in(other.address, block.get("except"))
+        return (
+            bool(other.address) and _in(other.address, [block["cidr"]]) and not _in(other.address, block.get("except"))
+        )
     if other.address:
         return False
     if "namespaceSelector" in peer:

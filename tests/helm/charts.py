@@ -34,7 +34,7 @@ def helm(*words: str | Path, check: bool = True) -> "subprocess.CompletedProcess
     if program is None:
         pytest.skip("Helm is not installed")
     with tempfile.TemporaryDirectory() as home:
-        own = {"HOME": home, "PATH": os.environ["PATH"], "KUBECONFIG": os.devnull}
+        own = {"HOME": home, "PATH": os.environ["PATH"], "KUBECONFIG": f"{home}/none"}
         command = (program, *map(str, words))
         done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=120, check=False)
     assert not check or done.returncode == 0, done.stderr

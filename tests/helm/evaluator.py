@@ -1,4 +1,4 @@
-"""Kubernetes's own evaluator of the Pod Security Standards, built once from `podsecurity/` into a cache outside the tree.
+"""Kubernetes's own evaluator of the Pod Security Standards, built from `podsecurity/` into a cache outside the tree.
 
 Without Go, or without the modules that go.sum names, the tests are skipped.
 """

@@ -5,6 +5,17 @@
 {{- if .Values.ca -}}/etc/dossier/ca.pem{{- else if .Values.tls.mutual -}}/run/tls/ca.crt{{- end -}}
 {{- end -}}
 
+{{- define "dossier.policyFile" -}}
+{{- $pack := .Values.policy.pack -}}
+{{- if hasKey .Values.policy.packs $pack -}}
+/etc/dossier/{{ $pack }}.yaml
+{{- else if has $pack (list "baseline" "service-desk") -}}
+/opt/dossier/deploy/policies/{{ $pack }}.yaml
+{{- else -}}
+{{- fail (printf "policy.pack: %s is no pack of the image, and is not in policy.packs" $pack) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Variables of one process, as YAML: name to value. Workers alone speak to NATS. */ -}}
 {{- define "dossier.partVariables" -}}
 {{- $root := .root -}}
@@ -30,14 +41,17 @@
 {{- else if eq $part "records" -}}
 {{- $own = merge $own (dict "KEYRING_DIR" "/var/lib/dossier/keyring" "SUPPLEMENT_DIR" "/var/lib/dossier/supplements" "KEYRING_PASSPHRASE_FILE" "/run/secrets/records-keyring-passphrase") -}}
 {{- else if eq $part "audit" -}}
-{{- $own = merge $own (dict "LOG_KEY_FILE" "/run/secrets/audit-log-key.pem" "CHECKPOINT_DIR" "/var/lib/dossier/checkpoints") -}}
+{{- $_ := set $own "LOG_KEY_FILE" "/run/secrets/audit-log-key.pem" -}}
+{{- if eq .process "worker" -}}
+{{- $_ := set $own "CHECKPOINT_DIR" "/var/lib/dossier/checkpoints" -}}
 {{- if $root.Values.audit.witnesses }}{{ $_ := set $own "WITNESSES_FILE" "/etc/dossier/witnesses.json" }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- $all := dict
   "DOSSIER_ISSUER" $root.Values.issuer
   "DOSSIER_PEERS_FILE" "/etc/dossier/peers.json"
   "DOSSIER_PRODUCER_KEYS_FILE" "/etc/dossier/producer-keys.json"
-  "DOSSIER_POLICY" (ternary "/etc/dossier/policy.yaml" (printf "/opt/dossier/deploy/policies/%s.yaml" $root.Values.policy.pack) (ne $root.Values.policy.text ""))
+  "DOSSIER_POLICY" (include "dossier.policyFile" $root)
 -}}
 {{- with include "dossier.caFile" $root }}{{ $_ := set $all "DOSSIER_CA_FILE" . }}{{ end -}}
 {{- range $name, $value := $own }}{{ $_ := set $all (printf "DOSSIER_%s_%s" (upper $part) $name) $value }}{{ end -}}

@@ -32,8 +32,10 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{- define "dossier.gatewayAddress" -}}
-{{ ternary "https" "http" .Values.tls.mutual }}://{{ include "dossier.fullname" . }}-gateway:8000
+{{- /* The address of a part inside the cluster. */ -}}
+{{- define "dossier.address" -}}
+{{- $port := ternary .root.Values.gateway.service.port 8000 (eq .part "gateway") -}}
+{{ ternary "https" "http" .root.Values.tls.mutual }}://{{ include "dossier.fullname" .root }}-{{ .part }}:{{ $port }}
 {{- end -}}
 
 {{- /* The address of one database: the server's with a user and a database. */ -}}
