@@ -78,10 +78,10 @@ class Tls:
             mode = "disable" if self._ca is None else "verify-full"
         if mode == "disable" or cast("str", url.query.get("host") or url.host or "/").startswith("/"):
             return False
-        if mode == "verify-full":
-            return self.client
+        # Not `client`: httpx tells that one to speak of HTTP (ALPN), and PostgreSQL 17 and newer then hangs up.
         context = self._client()
-        context.check_hostname = False
+        if mode != "verify-full":
+            context.check_hostname = False
         if mode == "require":
             context.verify_mode = ssl.CERT_NONE
         return context
