@@ -15,10 +15,11 @@ Problem
     └── WrongPassword
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dossier_common.policy import MaintenanceRule, Policy
 from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, Words
+from dossier_common.scopes import Scope
 
 
 class SelfManagement(Forbidden):
@@ -41,12 +42,13 @@ class AuthorisationRequired(Forbidden):
     slug = "authorisation-required"
     words = Words("该操作需事先授权", "This operation needs an authorisation")
 
-    def __init__(self, rule: MaintenanceRule, detail: str) -> None:
+    def __init__(self, rule: MaintenanceRule, deciders: Sequence[Scope], detail: str) -> None:
         super().__init__(
             detail,
             operation=rule.operation.value,
             rule={"id": rule.id, "title": rule.title.model_dump()},
             authorised_by=rule.authorised_by.value,
+            deciders=list(map(str, deciders)),
             ask="POST /v1/authorisations",
         )
 
@@ -54,14 +56,18 @@ class AuthorisationRequired(Forbidden):
 class DutyConflict(Conflict):
     """One person, or one application, would hold what nobody may hold together (invariant 4, A4.34).
 
-    Names each set that is broken, with the scopes on its sides; `held` and `wanted` are roles, or scopes of a client.
+    A policy that would allow it is refused by the same name.
     """
 
     slug = "duty-conflict"
     words = Words("职责冲突", "Conflicting duties")
 
-    def __init__(self, policy: Policy, scopes: Collection[str], held: Collection[str], wanted: Collection[str]) -> None:
-        super().__init__(
+    @classmethod
+    def between(
+        cls, policy: Policy, scopes: Collection[str], held: Collection[str], wanted: Collection[str]
+    ) -> "DutyConflict":
+        """Names each set that these scopes break, with those on its sides; held and wanted are roles, or scopes."""
+        return cls(
             "These may not be held together.",
             conflicts=[
                 {

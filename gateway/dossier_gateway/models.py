@@ -1,6 +1,8 @@
 """Tables that the gateway owns: the directory, credentials, and what the OAuth2 server keeps.
 
 Of codes, refresh tokens, sessions and client secrets only SHA-256 digests are kept: each has 256 random bits.
+
+One file, as in every part, though it is long: it is read as one list, and foreign keys join all its subjects.
 """
 
 from datetime import date, datetime
@@ -220,13 +222,15 @@ class PartnerQualification(Base):
 class Authorisation(Base):
     """What an administrator asked to be allowed, and whether another person allowed it; of use once.
 
-    `reason` and `comment` are sealed. That nobody decides for himself is a constraint too (invariant 4).
+    `reason` and `comment` are sealed. `concerned_person` is whose account it is about, `deciders` the scopes of which
+    one decides. That nobody asks or decides for himself or about himself is a constraint too (invariant 4).
     """
 
     __tablename__ = "authorisations"
     __table_args__ = (
         CheckConstraint("state IN ('pending', 'approved', 'refused')", name="state"),
         CheckConstraint("decider_person <> requester_person", name="persons"),
+        CheckConstraint("concerned_person NOT IN (requester_person, decider_person)", name="concerned"),
         CheckConstraint("(state = 'pending') = (decider_person IS NULL)", name="decided"),
         CheckConstraint("used_at IS NULL OR state = 'approved'", name="used"),
     )
@@ -234,6 +238,8 @@ class Authorisation(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     operation: Mapped[str] = mapped_column(String(32))
     object: Mapped[str | None] = mapped_column(String(64))
+    concerned_person: Mapped[UUID | None]
+    deciders: Mapped[list[str]]
     reason: Mapped[bytes]
     requester_account: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
     requester_person: Mapped[UUID]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from tests.gateway import world as worlds
 from tests.gateway.world import OFFICERS, ROOT, TestClock, Upstream, World
@@ -45,6 +46,12 @@ async def world(
             for officer in made.officers:
                 await found.enrol(officer.enrolment_code)
             yield found
+
+
+@pytest.fixture
+async def browser(world: World) -> httpx.AsyncClient:
+    """A browser in which nobody is signed in."""
+    return await world.browser()
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ class AccountChange:
 
 
 def new(username: str, display_name: str, unit: UUID, person: UUID | None) -> AccountRow:
-    """An account that is yet to be kept."""
+    """A new account, to be given to `create`."""
     return AccountRow(new_id(), person or new_id(), username, display_name, unit, "", "invited")
 
 
@@ -106,7 +106,14 @@ async def issue_enrolment(
     if account.state == "disabled":
         raise Conflict("The account is disabled.")
     await authorised(
-        session, policy, Operation.ENROLMENTS_ISSUE, object_=account.id, authorisation=authorisation, by=by, clock=clock
+        session,
+        policy,
+        Operation.ENROLMENTS_ISSUE,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
     )
     code = await _enrolment(session, account.id, clock, term)
     await outbox.add(session, EnrolmentIssued(account=account.id, person=account.person), by=by, at=clock.now())
@@ -183,7 +190,14 @@ async def disable(
     held = await Reading(session).assignments(account.id, now)
     await ensure_offices_kept(session, policy, account.person, [each.role for each in held], now)
     await authorised(
-        session, policy, Operation.ACCOUNTS_DISABLE, object_=account.id, authorisation=authorisation, by=by, clock=clock
+        session,
+        policy,
+        Operation.ACCOUNTS_DISABLE,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
     )
     await repository.change_account(session, account.id, state="disabled")
     disabled = AccountDisabled(account=account.id, person=account.person, reason=reason.value)
@@ -209,7 +223,14 @@ async def enable(
     if account.state != "disabled":
         raise Conflict("The account is not disabled.")
     await authorised(
-        session, policy, Operation.ACCOUNTS_ENABLE, object_=account.id, authorisation=authorisation, by=by, clock=clock
+        session,
+        policy,
+        Operation.ACCOUNTS_ENABLE,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
     )
     state = "active" if await repository.has_password(session, account.id) else "invited"
     await repository.change_account(session, account.id, state=state)

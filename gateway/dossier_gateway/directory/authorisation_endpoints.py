@@ -25,7 +25,6 @@ from dossier_gateway.directory.paging import after_id
 
 router = make_router(tags=["directory"])
 OF_PARTY = objects(Reach.PARTY, otherwise=404)
-InState = Annotated[AuthorisationState | None, Query(alias="state")]
 
 
 def _texts(request: Request) -> SealedTexts:
@@ -66,8 +65,8 @@ async def list_authorisations(
     caller: Anyone,
     state: Annotated[AuthorisationState | None, Query()] = None,
 ) -> Authorisations:
-    """What the caller asked for, and what he may decide; the latest first."""
-    seen = authorisations.seen_by(request.app.state.policy, caller)
+    """What the caller asked for, and what one of his scopes decides; the latest first."""
+    seen = authorisations.seen_by(caller)
     rows = await authorisation_repository.listed(session, seen, page.limit + 1, after_id(page), state)
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
@@ -77,8 +76,8 @@ async def list_authorisations(
 
 @router.get("/v1/authorisations/{authorisation_id}", openapi_extra=OF_PARTY)
 async def show_authorisation(authorisation_id: UUID, request: Request, session: Read, caller: Anyone) -> Authorisation:
-    """One that the caller asked for or may decide."""
-    row = await authorisations.show(session, request.app.state.policy, authorisation_id, caller)
+    """One that the caller asked for, or that one of his scopes decides."""
+    row = await authorisations.show(session, authorisation_id, caller)
     return _authorisation(row, _texts(request))
 
 
@@ -86,7 +85,7 @@ async def show_authorisation(authorisation_id: UUID, request: Request, session: 
 async def decide_authorisation(
     authorisation_id: UUID, body: NewDecision, request: Request, session: Write, caller: Anyone
 ) -> Authorisation:
-    """Allows it or not: another person, with the scope that the policy names for the operation."""
+    """Allows it or not: another person than who asked and than whom it is about, with one of the scopes `deciders`."""
     texts = _texts(request)
     row = await authorisations.decide(
         session,

@@ -1,11 +1,12 @@
 """SQL of maintenance authorisations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ARRAY, Text, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_gateway.models import Authorisation
@@ -13,11 +14,16 @@ from dossier_gateway.models import Authorisation
 
 @dataclass(frozen=True, slots=True)
 class AuthorisationRow:
-    """What was asked for, and what was said to it; `reason` and `comment` are sealed."""
+    """What was asked for, and what was said to it; `reason` and `comment` are sealed.
+
+    `concerned_person` is whose account it is about, `deciders` are the scopes of which one decides.
+    """
 
     id: UUID
     operation: str
     object: str | None
+    concerned_person: UUID | None
+    deciders: Sequence[str]
     reason: bytes
     requester_account: UUID
     requester_person: UUID
@@ -33,16 +39,18 @@ class AuthorisationRow:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Which authorisations a caller sees: his own, and those whose operations he decides."""
+    """Which authorisations a caller sees: his own, and those that one of his scopes decides."""
 
     account: UUID | None
-    decides: frozenset[str]
+    scopes: frozenset[str]
 
 
 _ALL: Final = (
     Authorisation.id,
     Authorisation.operation,
     Authorisation.object,
+    Authorisation.concerned_person,
+    Authorisation.deciders,
     Authorisation.reason,
     Authorisation.requester_account,
     Authorisation.requester_person,
@@ -64,6 +72,8 @@ async def add(session: AsyncSession, new: AuthorisationRow) -> None:
             id=new.id,
             operation=new.operation,
             object=new.object,
+            concerned_person=new.concerned_person,
+            deciders=list(new.deciders),
             reason=new.reason,
             requester_account=new.requester_account,
             requester_person=new.requester_person,
@@ -84,17 +94,14 @@ async def listed(
     session: AsyncSession, seen: Seen, limit: int, after: UUID | None, state: str | None
 ) -> list[AuthorisationRow]:
     """Those that the caller sees, the latest first."""
-    query = select(*_ALL).where((Authorisation.requester_account == seen.account) | _decided_by(seen))
+    decided = Authorisation.deciders.bool_op("&&")(literal(sorted(seen.scopes), ARRAY(Text)))
+    query = select(*_ALL).where((Authorisation.requester_account == seen.account) | decided)
     if after:
         query = query.where(Authorisation.id < after)
     if state:
         query = query.where(Authorisation.state == state)
     rows = await session.execute(query.order_by(Authorisation.id.desc()).limit(limit))
     return [AuthorisationRow(*row) for row in rows]
-
-
-def _decided_by(seen: Seen) -> ColumnElement[bool]:
-    return Authorisation.operation.in_(sorted(seen.decides))
 
 
 async def decide(

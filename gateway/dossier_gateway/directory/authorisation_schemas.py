@@ -48,11 +48,12 @@ class NewDecision(Wire):
 
 
 class Authorisation(Wire):
-    """Of use for its requester until `valid_until`, once."""
+    """Of use for its requester until `valid_until`, once. Who has one of the scopes `deciders` says whether it is."""
 
     id: UUID
     operation: Operation
     object: str | None
+    deciders: list[str]
     reason: str
     requester_account: UUID
     requester_person: UUID

@@ -86,6 +86,7 @@ async def offboard(
         policy,
         Operation.ACCOUNTS_OFFBOARD,
         object_=account,
+        person=person,
         authorisation=authorisation,
         by=by,
         clock=clock,

@@ -1,6 +1,6 @@
 """SQL of the directory."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -280,6 +280,12 @@ async def void_enrolments(session: AsyncSession, accounts: Collection[UUID], now
         .where(EnrolmentCode.account.in_(accounts), EnrolmentCode.used_at.is_(None))
         .values(used_at=now)
     )
+
+
+async def accounts_in_use(session: AsyncSession, person: UUID) -> Sequence[UUID]:
+    """The accounts of a person, without those that still wait for their first password."""
+    query = select(Account.id).where(Account.person == person, Account.state != "invited")
+    return (await session.execute(query)).scalars().all()
 
 
 async def change_account(session: AsyncSession, account: UUID, **values: object) -> None:

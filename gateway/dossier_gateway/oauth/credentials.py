@@ -56,14 +56,11 @@ async def set_factor(session: AsyncSession, account: UUID, factor: Factor, codes
     await session.execute(insert(RecoveryCode), [{"digest": digest(code), "account": account} for code in codes])
 
 
-async def remove_factor(session: AsyncSession, account: UUID) -> bool:
-    """Whether there was one; its recovery codes go with it, and what was about to be enrolled."""
+async def remove_factor(session: AsyncSession, account: UUID) -> None:
+    """Removes it with its recovery codes, and what was about to be enrolled."""
     await session.execute(delete(RecoveryCode).where(RecoveryCode.account == account))
     await session.execute(delete(SignInStep).where(SignInStep.account == account))
-    gone = await session.execute(
-        delete(SecondFactor).where(SecondFactor.account == account).returning(SecondFactor.account)
-    )
-    return gone.first() is not None
+    await session.execute(delete(SecondFactor).where(SecondFactor.account == account))
 
 
 async def use_recovery_code(session: AsyncSession, account: UUID, code: str, now: datetime) -> int | None:

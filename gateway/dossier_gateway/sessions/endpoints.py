@@ -8,11 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dossier_common.app import router as make_router
 from dossier_common.database import WRITES, Read, Write, backlog_of
 from dossier_common.identity import Subject
-from dossier_common.policy import Operation
 from dossier_common.problems import Forbidden
 from dossier_common.reach import ALL_OBJECTS, Reach, objects
 from dossier_gateway.auth import AccountManager, Anyone
-from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.known import known
 from dossier_gateway.directory.parameters import ByAuthorisation
 from dossier_gateway.oauth import repository as accounts
@@ -132,9 +130,16 @@ async def reset_second_factor(
     authorisation: ByAuthorisation = None,
 ) -> Response:
     """The person enrols anew at his next sign-in, where his roles need one; all sessions end. Not of one's own."""
-    await _authorise(request, session, Operation.SECOND_FACTOR_RESET, account_id, caller, authorisation)
-    now, term = request.app.state.clock.now(), _terms(request).family
-    await service.reset_second_factor(session, account_id, by=caller, now=now, term=term)
+    state = request.app.state
+    await service.reset_second_factor(
+        session,
+        state.policy,
+        account_id,
+        by=caller,
+        clock=state.clock,
+        term=_terms(request).family,
+        authorisation=authorisation,
+    )
     return Response(status_code=204)
 
 
@@ -143,19 +148,20 @@ def _terms(request: Request) -> Terms:
     return terms
 
 
-async def _authorise(
-    request: Request, session: AsyncSession, operation: Operation, account: UUID, by: Subject, named: UUID | None
-) -> None:
-    state = request.app.state
-    await authorised(session, state.policy, operation, object_=account, authorisation=named, by=by, clock=state.clock)
-
-
 async def _end(
     request: Request, session: AsyncSession, account: UUID, only: UUID | None, by: Subject, named: UUID | None
 ) -> None:
-    await _authorise(request, session, Operation.SESSIONS_END, account, by, named)
-    now, term = request.app.state.clock.now(), _terms(request).family
-    await service.end_by_officer(session, account, only, by=by, now=now, term=term)
+    state = request.app.state
+    await service.end_by_officer(
+        session,
+        state.policy,
+        account,
+        only,
+        by=by,
+        clock=state.clock,
+        term=_terms(request).family,
+        authorisation=named,
+    )
 
 
 async def _session_of(request: Request, session: AsyncSession) -> UUID | None:

@@ -8,9 +8,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_common import outbox
+from dossier_common.clock import Clock
 from dossier_common.contracts.gateway import PasswordExpired, SecondFactorReset, SessionEnded
 from dossier_common.identity import Subject
+from dossier_common.policy import Operation, Policy
 from dossier_common.problems import Conflict, NotFound
+from dossier_gateway.directory.authorisations import authorised
 from dossier_gateway.directory.known import of_another
 from dossier_gateway.oauth import credentials
 from dossier_gateway.sessions import repository
@@ -48,10 +51,29 @@ async def end_sessions(
 
 
 async def end_by_officer(
-    session: AsyncSession, account_id: UUID, only: UUID | None, *, by: Subject, now: datetime, term: timedelta
+    session: AsyncSession,
+    policy: Policy,
+    account_id: UUID,
+    only: UUID | None,
+    *,
+    by: Subject,
+    clock: Clock,
+    term: timedelta,
+    authorisation: UUID | None,
 ) -> None:
-    """Ends one session of an account, or all. Raises NotFound, SelfManagement."""
+    """Ends one session of an account, or all. Raises NotFound, SelfManagement, AuthorisationRequired."""
     account = await of_another(session, account_id, by)
+    await authorised(
+        session,
+        policy,
+        Operation.SESSIONS_END,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
+    )
+    now = clock.now()
     ended = await end_sessions(session, [account.id], reason=Reason.OFFICER, by=by, now=now, term=term, only=only)
     if only is not None and not ended:
         raise NotFound("The account has no such session.")
@@ -79,12 +101,34 @@ async def expire_password(
 
 
 async def reset_second_factor(
-    session: AsyncSession, account_id: UUID, *, by: Subject, now: datetime, term: timedelta
+    session: AsyncSession,
+    policy: Policy,
+    account_id: UUID,
+    *,
+    by: Subject,
+    clock: Clock,
+    term: timedelta,
+    authorisation: UUID | None,
 ) -> None:
-    """Removes the second factor of a person who lost it; sessions end. Raises NotFound, SelfManagement."""
+    """Removes the second factor of a person who lost it; sessions end.
+
+    Raises NotFound, SelfManagement, AuthorisationRequired.
+    """
     account = await of_another(session, account_id, by)
-    if not await credentials.remove_factor(session, account.id):
+    if not await credentials.has_factor(session, account.id):
         raise NotFound("The account has no second factor.")
+    await authorised(
+        session,
+        policy,
+        Operation.SECOND_FACTOR_RESET,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
+    )
+    now = clock.now()
+    await credentials.remove_factor(session, account.id)
     await outbox.add(session, SecondFactorReset(account=account.id, person=account.person), by=by, at=now)
     await end_sessions(session, [account.id], reason=Reason.SECOND_FACTOR, by=by, now=now, term=term)
 

@@ -46,8 +46,10 @@ from dossier_common.policy.sections import (
     SuspicionRule,
 )
 from dossier_common.policy.vocabulary import (
+    ON_ACCOUNTS,
     Action,
     Basis,
+    Concerning,
     Detection,
     Disclosure,
     DisposalAction,
@@ -71,6 +73,7 @@ from dossier_common.policy.vocabulary import (
 )
 
 __all__ = [
+    "ON_ACCOUNTS",
     "Action",
     "Approver",
     "Basis",
@@ -79,6 +82,7 @@ __all__ = [
     "ClassificationRule",
     "Clause",
     "Column",
+    "Concerning",
     "Conflict",
     "CustomerClass",
     "CustomerType",

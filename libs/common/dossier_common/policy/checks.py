@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from dossier_common.policy.flows import Approver, Flow, Stage
 from dossier_common.policy.model import Policy, UnknownNameError
 from dossier_common.policy.sections import ANY, LevelAccess
-from dossier_common.policy.vocabulary import Action, DisposalAction
+from dossier_common.policy.vocabulary import ON_ACCOUNTS, WAYS_IN, Action, Concerning, DisposalAction
 from dossier_common.scopes import FOR_PEOPLE, SERVICE_ONLY, Scope, expand
 
 Path = tuple[str | int, ...]
@@ -270,12 +270,22 @@ def _duties(policy: Policy) -> Iterator[Finding]:
 
 def _maintenance(policy: Policy) -> Iterator[Finding]:
     held = {scope for role in policy.roles for scope in role.scopes}
-    operations = [rule.operation for rule in policy.maintenance]
+    subjects = [(rule.operation, rule.concerning) for rule in policy.maintenance]
     for at, rule in enumerate(policy.maintenance):
-        if operations.index(rule.operation) != at:
+        if subjects.index(subjects[at]) != at:
             yield ("maintenance", at, "operation"), f"a rule is for {rule.operation.value!r} already"
-        if rule.authorised_by not in held:
-            yield ("maintenance", at, "authorised_by"), f"no role holds {rule.authorised_by.value!r}"
+        if rule.concerning is Concerning.OFFICERS and rule.operation not in ON_ACCOUNTS:
+            yield ("maintenance", at, "concerning"), f"{rule.operation.value!r} is not done to an account of somebody"
+        for name in ("authorised_by", "otherwise_by"):
+            scope: Scope = getattr(rule, name)
+            if scope not in held:
+                yield ("maintenance", at, name), f"no role holds {scope.value!r}"
+        if rule.otherwise_by is rule.authorised_by:
+            yield ("maintenance", at, "otherwise_by"), "who holds another scope decides about who holds this one"
+    offices = [role.id for role in policy.roles if policy.is_office([role.id])]
+    for operation in WAYS_IN:
+        if offices and policy.maintenance_for(operation, offices) is None:
+            yield ("maintenance",), f"{operation.value!r} on an officer's account needs another person's word"
 
 
 def _clauses(policy: Policy) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ from dossier_common.policy.sections import (
     Role,
     SuspicionRule,
 )
-from dossier_common.policy.vocabulary import Action, Id, Item, Recipient, Requester, Text, Title
+from dossier_common.policy.vocabulary import Action, Concerning, Id, Item, Recipient, Requester, Text, Title
 from dossier_common.scopes import Scope, expand
 
 
@@ -158,7 +158,7 @@ class Policy(Item):
                 scope: tuple(item for item in self.qualifications if scope in expand(item.required_for))
                 for scope in Scope
             },
-            "maintenance": {rule.operation: rule for rule in self.maintenance},
+            "maintenance": {(rule.operation, rule.concerning): rule for rule in self.maintenance},
             "forms": {(form.customer, name): form for form in self.forms for name in form.classes},
             "conflicts": {
                 conflict.id: (conflict, [expand(patterns) for patterns in conflict.between])
@@ -228,10 +228,19 @@ class Policy(Item):
         """The retention rule of this id."""
         return self._find("retention", rule_id, RetentionRule)
 
-    def maintenance_for(self, operation: str) -> MaintenanceRule | None:
-        """The rule for an administrator's operation, None where it needs no authorisation."""
-        found: MaintenanceRule | None = self._tables["maintenance"].get(operation)
-        return found
+    def maintenance_for(self, operation: str, roles: Iterable[str] = ()) -> MaintenanceRule | None:
+        """The rule for an administrator's operation, None where it needs no authorisation.
+
+        `roles` are those of the person whom it concerns: where one is an office, the rule for officers counts first.
+        """
+        rules: dict[tuple[str, Concerning], MaintenanceRule] = self._tables["maintenance"]
+        everybodys = rules.get((operation, Concerning.ANYONE))
+        return rules.get((operation, Concerning.OFFICERS), everybodys) if self.is_office(roles) else everybodys
+
+    def is_office(self, roles: Iterable[str]) -> bool:
+        """Whether one of these roles is an officer's, or asks for a second factor; unknown ones are none."""
+        held = frozenset(roles)
+        return any(role.id in held for role in self.roles if role.officer or role.second_factor)
 
     # ---- decisions
 

@@ -1,5 +1,6 @@
 """The items of a pack's sections, each as a frozen value."""
 
+from collections.abc import Collection
 from datetime import datetime, time
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -10,6 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validat
 from dossier_common.policy.period import Period
 from dossier_common.policy.vocabulary import (
     Basis,
+    Concerning,
     Detection,
     Disclosure,
     DisposalAction,
@@ -230,13 +232,23 @@ class Qualification(Item):
 
 
 class MaintenanceRule(Item):
-    """An administrator's operation that another person, with a scope, authorises first; once, and for so long."""
+    """An administrator's operation that another person, with a scope, authorises first; once, and for so long.
+
+    Nobody decides about himself: where the person concerned holds `authorised_by`, who holds `otherwise_by` may decide
+    too, so that the only holder of an office can be helped as well.
+    """
 
     id: Id
     title: Title
     operation: Operation
+    concerning: Concerning = Concerning.ANYONE
     authorised_by: Scope = Scope.ROLES_ASSIGN
+    otherwise_by: Scope = Scope.AUDIT_READ
     valid: Period
+
+    def deciders(self, concerned: Collection[str]) -> tuple[Scope, ...]:
+        """The scopes of which one is needed to decide, where the person concerned holds these scopes."""
+        return (self.authorised_by, self.otherwise_by) if self.authorised_by in concerned else (self.authorised_by,)
 
     @field_validator("valid")
     @classmethod

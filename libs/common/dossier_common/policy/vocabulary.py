@@ -1,7 +1,7 @@
 """The words that a pack may use: closed sets that the mechanism understands, and the shape of its own names."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -228,6 +228,29 @@ class Operation(StrEnum):
     CLIENTS_CHANGE = "clients.change"
     CLIENTS_ENABLE = "clients.enable"
     UNITS_CHANGE = "units.change"
+
+
+ON_ACCOUNTS: Final = frozenset(
+    {
+        Operation.ACCOUNTS_DISABLE,
+        Operation.ACCOUNTS_ENABLE,
+        Operation.ACCOUNTS_OFFBOARD,
+        Operation.ENROLMENTS_ISSUE,
+        Operation.SESSIONS_END,
+        Operation.SECOND_FACTOR_RESET,
+    }
+)
+"""What is done to an account that is there, and so to a person."""
+
+WAYS_IN: Final = (Operation.ENROLMENTS_ISSUE, Operation.SECOND_FACTOR_RESET)
+"""What together lets somebody into the account of another."""
+
+
+class Concerning(StrEnum):
+    """Whose accounts a maintenance rule is about: everybody's, or those of persons who hold an office."""
+
+    ANYONE = "anyone"
+    OFFICERS = "officers"
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$", max_length=64)]
