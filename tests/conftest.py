@@ -27,7 +27,7 @@ settings.register_profile(
 settings.load_profile("dossier")
 
 STACK_FOLDERS = frozenset({"docs", "flows", "peers"})
-LONG_FOLDERS = frozenset({"contract", "faults"})
+LONG_FOLDERS = frozenset({"compose", "contract", "faults"})
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -35,6 +35,8 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
+        if "compose" in path.parts:
+            return "compose"  # one deployment for all of them
         return "stack" if path.stem.endswith("_stack") or STACK_FOLDERS.intersection(path.parts) else str(path)
 
 
