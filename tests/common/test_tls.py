@@ -1,22 +1,25 @@
 """Who is let in by TLS, who is believed, and what a connection that is none of either costs."""
 
 import asyncio
-import socket
+import json
 import ssl
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually
+from tests.support.listening import web_process
+from tests.support.waiting import eventually, running
 
-from dossier_common.handshake import protocol
+from dossier_common.clock import SystemClock
 from dossier_common.http1 import Limits
+from dossier_common.keys import SigningKey
+from dossier_common.peers import Peers
+from dossier_common.settings import CommonSettings
 from dossier_common.tls import Tls, reason_of
 
 SLOW = Limits(linger_seconds=30)
@@ -41,33 +44,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return made
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """The signals are the test runner's."""
-        yield
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp, context: ssl.SSLContext | None, limits: Limits = SLOW) -> AsyncIterator[int]:
-    """The port of a web process, as `serve` makes it."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    kind = protocol(limits, context)
-    config = uvicorn.Config(app, port=port, loop="none", http=kind, ws="none", lifespan="off", log_config=None)
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
-    await eventually(lambda: _started(server), True)  # noqa: FBT003  # what is expected
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        await task
-
-
-async def _started(server: _Server) -> bool:
-    return bool(server.started)
+def serving(app: ASGIApp, context: ssl.SSLContext | None, limits: Limits = SLOW) -> AbstractAsyncContextManager[int]:
+    """The port of a web process."""
+    return web_process(app, context, limits)
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -213,3 +192,79 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
             return await reader.read()
     except ConnectionResetError:
         return b""
+
+
+async def test_an_answer_to_who_still_sends_is_read_before_the_connection_ends(authority: Authority) -> None:
+    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(refuse, authority.tls("server").server) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.tls().client)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        for _ in range(200):
+            writer.write(b"x" * 20_000)
+            await asyncio.sleep(0)
+        assert (await _rest(reader)).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+# -- files that change
+
+
+async def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.certify("server", ends=datetime.now(UTC) - timedelta(hours=1))
+    tls = authority.tls("server")
+    async with serving(hello, tls.server) as port:
+        assert "expired" in await refusal(port, authority.tls().client)
+        authority.certify("server")
+        tls.renew()
+        assert await ask(port, authority.tls().client) == "https 0"
+        authority.key("server").write_bytes(b"half a file")
+        with pytest.raises(ValueError, match=r"server-key\.pem"):
+            tls.renew()
+        assert await ask(port, authority.tls().client) == "https 0"
+
+
+async def test_renewed_files_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dossier_common.tls.LOOK_EVERY", 0.01)
+    authority = Authority(tmp_path)
+    authority.certify("server")
+    tls = authority.tls("server")
+    renewed: list[str] = []
+    monkeypatch.setattr(tls, "renew", lambda: renewed.append("once"))
+
+    async def times() -> int:
+        return len(renewed)
+
+    async with running(tls.follow()):
+        await asyncio.sleep(0)  # it has looked at the files, and waits
+        authority.certify("server")
+        await eventually(times, 1)
+
+
+# -- parts that call one another
+
+
+async def test_parts_call_one_another_with_their_certificates(authority: Authority, tmp_path: Path) -> None:
+    async def jwks(_scope: Scope, _receive: Receive, send: Send) -> None:
+        body = json.dumps({"keys": [SigningKey.generate().public_jwk()]}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    async with serving(jwks, authority.tls("server", mutual=True).server) as port:
+        settings = CommonSettings(
+            issuer="https://dossier.example",
+            peers_file=tmp_path / "peers.json",
+            producer_keys_file=tmp_path,
+            policy=tmp_path,
+            api_dir=tmp_path,
+        )
+        settings.peers_file.write_text(json.dumps({"gateway": f"https://127.0.0.1:{port}"}))
+        own = (SigningKey.generate(), settings, SystemClock())
+        async with Peers("records", *own, authority.tls("client").client) as peers:
+            assert (await peers.keys()).keys
+        async with Peers("records", *own, authority.tls().client) as peers:
+            with pytest.raises(httpx.HTTPError):
+                await peers.keys()
