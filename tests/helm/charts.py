@@ -55,7 +55,14 @@ class Rendered:
     def pods(self) -> Iterator[tuple[str, Object]]:
         """Component and pod (`metadata` and `spec`) of everything that makes pods."""
         for each in self.objects:
-            pod = each if each["kind"] == "Pod" else each["spec"].get("template") if "spec" in each else None
+            spec = each.get("spec", {})
+            pod = (
+                each
+                if each["kind"] == "Pod"
+                else spec.get("jobTemplate", each)["spec"].get("template")
+                if spec
+                else None
+            )
             if pod is not None:
                 yield pod["metadata"]["labels"]["app.kubernetes.io/component"], pod
 

@@ -49,7 +49,7 @@ def test_inside_the_release_the_arrows_are_allowed_and_no_other_connection(value
     assert found == wanted
 
 
-@pytest.mark.parametrize("component", [*PROCESSES, "roles", "migrate", "streams", "smoke"])
+@pytest.mark.parametrize("component", [*PROCESSES, "roles", "migrate", "streams", "partitions", "smoke"])
 def test_each_reaches_the_servers_that_it_needs_and_no_other(component: str) -> None:
     pod, applied = ours("production")[component], policies("production")
     reached = {
@@ -61,7 +61,7 @@ def test_each_reaches_the_servers_that_it_needs_and_no_other(component: str) -> 
         if allows(applied, NAMESPACE, pod, theirs(namespace), port)
     }
     wanted = {(DNS, "53/UDP"), (DNS, "53/TCP")}
-    if component in (*PROCESSES, "roles", "migrate"):
+    if component in (*PROCESSES, "roles", "migrate", "partitions"):
         wanted.add((DATABASES, "5432/TCP"))
     if component.endswith("-worker") or component == "streams":
         wanted.add((MESSAGING, "4222/TCP"))
@@ -78,7 +78,7 @@ def test_the_audit_worker_alone_reaches_witnesses_and_by_their_port_alone() -> N
         assert reached == (component == "audit-worker" and port == "8443/TCP"), (component, port)
 
 
-@pytest.mark.parametrize("component", [*PROCESSES, "roles", "migrate", "streams", "smoke"])
+@pytest.mark.parametrize("component", [*PROCESSES, "roles", "migrate", "streams", "partitions", "smoke"])
 def test_from_outside_the_release_there_is_the_gateway_for_the_ingress_and_metrics_for_the_scraper(
     component: str,
 ) -> None:

@@ -68,7 +68,7 @@ def test_names_are_those_of_the_release_and_unique(values: str) -> None:
 
 def test_every_pod_is_allowed_by_the_restricted_profile() -> None:
     pods = [(f"{values}: {component}", pod) for values in SETS for component, pod in rendered(values).pods()]
-    assert len(pods) >= 13 * len(SETS)
+    assert len(pods) >= 14 * len(SETS)
     why = evaluator.forbidden([pod for _, pod in pods])
     assert {name: said for (name, _), said in zip(pods, why, strict=True) if said} == {}
 

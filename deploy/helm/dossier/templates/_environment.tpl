@@ -65,6 +65,12 @@
 {{- toYaml (merge (deepCopy (index $root.Values $part).env) $root.Values.extraEnv $all) -}}
 {{- end -}}
 
+{{- /* How a job reaches the database of one part, to change its tables; as YAML. */ -}}
+{{- define "dossier.migratorVariables" -}}
+DOSSIER_{{ upper .part }}_MIGRATOR_URL: {{ include "dossier.postgresqlUrl" (dict "root" .root "user" (printf "%s_migrator" .part) "database" (printf "dossier_%s" .part)) }}
+DOSSIER_{{ upper .part }}_MIGRATOR_PASSWORD_FILE: /run/secrets/postgres-{{ .part }}-migrator
+{{- end -}}
+
 {{- /* A mapping as a container's `env`. */ -}}
 {{- define "dossier.env" -}}
 {{- range $name, $value := . }}
@@ -84,5 +90,5 @@
 
 {{- /* Folders that outlive a pod: name of the value to where it is mounted. */ -}}
 {{- define "dossier.volumes" -}}
-{{- if eq . "records-web" "records-worker" -}}keyring supplements{{- else if eq . "audit-worker" -}}checkpoints{{- end -}}
+{{- if eq . "records-web" -}}keyring{{- else if eq . "records-worker" -}}keyring supplements{{- else if eq . "audit-worker" -}}checkpoints{{- end -}}
 {{- end -}}

@@ -83,6 +83,59 @@ securityContext:
       - {key: ca.pem, path: ca.pem}
 {{- end -}}
 
+{{- /* The pod of a job: `name`, `args`, `account`, `secrets` (sources), `variables`. */ -}}
+{{- define "dossier.jobPod" -}}
+{{- $values := .root.Values -}}
+{{- $variables := .variables -}}
+{{- with include "dossier.caFile" .root }}{{ $_ := set $variables "DOSSIER_CA_FILE" . }}{{ end -}}
+metadata:
+  {{- include "dossier.podMetadata" (dict "root" .root "component" .name) | nindent 2 }}
+spec:
+  {{- include "dossier.podSpec" (dict "root" .root "account" .account) | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: {{ .name }}
+      {{- include "dossier.container" .root | nindent 6 }}
+      args: {{ toJson .args }}
+      {{- with $variables }}
+      env:
+        {{- include "dossier.env" . | trim | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- toYaml $values.jobs.resources | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if .secrets }}
+        - {name: secrets, mountPath: /run/secrets, readOnly: true}
+        {{- end }}
+        {{- if $values.ca }}
+        - {name: configuration, mountPath: /etc/dossier, readOnly: true}
+        {{- end }}
+        {{- if $values.tls.mutual }}
+        - {name: tls, mountPath: /run/tls, readOnly: true}
+        {{- end }}
+  volumes:
+    {{- include "dossier.temporary" .root | nindent 4 }}
+    {{- with .secrets }}
+    - name: secrets
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range . }}
+          {{- include "dossier.secretSource" . | nindent 10 }}
+          {{- end }}
+    {{- end }}
+    {{- with $values.ca }}
+    - name: configuration
+      projected:
+        sources:
+          {{- include "dossier.caSource" . | nindent 10 }}
+    {{- end }}
+    {{- if $values.tls.mutual }}
+    {{- include "dossier.certificateVolume" $values.tls.secrets.operator | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
 {{- /* Is it alive, and does it answer? Callers without a certificate are taken by the gateway's web process alone, so
 that the kubelet, which has none, can ask elsewhere only whether somebody listens. */ -}}
 {{- define "dossier.probes" -}}
