@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from dossier_common.problems import Problem, Words
 from dossier_common.settings import CommonSettings, PartSettings
 from dossier_common.topology import PARTS
-from dossier_local import matrix_page
+from dossier_local import chart_page, matrix_page
 from dossier_local.state import CHECKOUT
 
 DOCUMENTS: Final = CHECKOUT / "docs"
@@ -141,16 +141,18 @@ TABLES: Final[dict[str, tuple[str, Callable[[str], str]]]] = {
 
 
 def write() -> None:
-    """Writes every table anew into its document, and the access matrix. Raises ValueError where the marks lack."""
+    """Writes every table anew, and the access matrix and the values of the chart. Raises ValueError where marks lack."""
     matrix_page.write()
+    chart_page.write()
     for name, (document, _) in TABLES.items():
         path = DOCUMENTS / document
         path.write_text(_renewed(name, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def differing() -> list[str]:
-    """The tables that are not what the code says, the access matrix among them."""
-    old = ["access-matrix"] if matrix_page.differs() else []
+    """The tables that are not what the code says, the access matrix and the values of the chart among them."""
+    pages = {"access-matrix": matrix_page, "the chart's values": chart_page}
+    old = [name for name, page in pages.items() if page.differs()]
     texts = {document: (DOCUMENTS / document).read_text(encoding="utf-8") for document, _ in TABLES.values()}
     return [
         *old,
