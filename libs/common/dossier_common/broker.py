@@ -3,6 +3,7 @@
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from dossier_common import telemetry
 from dossier_common.tls import reason_of
@@ -19,6 +20,20 @@ class BrokerClient(Client):
         if initial_connection and server is not None and server.uri.scheme == "tls":
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _process_connect_init(self) -> None:
+        """Whatever else answers at the address is as no answer: the library tries again after its own errors only.
+
+        It also forgets to close what it gives up when it reconnects.
+        """
+        try:
+            await super()._process_connect_init()
+        except (NatsError, OSError, ValueError) as error:
+            if self._transport is not None:
+                self._transport.close()
+            if isinstance(error, ValueError):  # a line that is too long, is no text, or lacks what the protocol wants
+                raise NatsError("what answers does not speak NATS") from error
+            raise
 
 
 class Troubles:

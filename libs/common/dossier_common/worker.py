@@ -55,6 +55,8 @@ LONGEST_WAIT_FOR_PART = 1.0
 HOUSEKEEPING = 600.0
 FIRST_CONNECTION = 2.0
 WITHOUT_NATS = 0.5
+CONNECTING = 10
+"""Seconds for one attempt. A server that is busy takes long to check a password; who gives up lets it begin again."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ async def _nats(part: str, settings: PartSettings) -> "AsyncIterator[Client]":
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             allow_reconnect=True,
+            connect_timeout=CONNECTING,
             error_cb=troubles.report,
             reconnected_cb=troubles.forget,
             name=part,
