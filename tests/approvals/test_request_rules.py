@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dossier_approvals import rules
-from dossier_approvals.errors import NeededLater, SamePerson, SelfApproval, TermPassed
+from dossier_approvals.errors import NeededLater, SelfApproval, TermPassed
 from dossier_approvals.rules import Case, GrantState, Move, RequestState, Stage, Verdict, Wish
 from dossier_common.policy import Flow, GrantTerms, Period, RequestPart
-from dossier_common.problems import Problem
+from dossier_common.problems import Problem, SamePerson
 
 PEOPLE = tuple(UUID(int=n) for n in range(1, 7))
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from dossier_common.identity import RoleIn
 from dossier_common.policy import Period, Trigger
+from dossier_common.problems import SamePerson
 from dossier_retention import rules
 from dossier_retention.errors import (
     AnotherOffice,
@@ -20,7 +21,6 @@ from dossier_retention.errors import (
     NotDue,
     OutstandingCopies,
     RecordDestroyed,
-    SamePerson,
     WrongState,
 )
 from dossier_retention.rules import OPEN, TRANSITIONS, DisposalState, Standing

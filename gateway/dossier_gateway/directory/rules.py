@@ -66,13 +66,13 @@ def ensure_no_conflict(policy: Policy, held: Collection[str], wanted: str) -> No
     """Raises DutyConflict when a person with these roles, in all of his accounts, may not have that one too."""
     scopes = scopes_of_known(policy, [*held, wanted])
     if policy.conflicts_in(scopes):
-        raise DutyConflict(policy, scopes, held, [wanted])
+        raise DutyConflict.between(policy, scopes, held, [wanted])
 
 
 def ensure_no_scope_conflict(policy: Policy, held: Collection[str], wanted: Collection[str]) -> None:
     """Raises DutyConflict when one client, which holds some already, may not hold the wanted scopes together."""
     if policy.conflicts_in(wanted):
-        raise DutyConflict(policy, wanted, held, wanted)
+        raise DutyConflict.between(policy, wanted, held, wanted)
 
 
 def scopes_of_known(policy: Policy, roles: Iterable[str]) -> frozenset[str]:

@@ -2,10 +2,10 @@
 
 Problem
 ├── Forbidden 403
-│   ├── SamePerson         who proposes does not approve
-│   └── PersonNeeded       an application without a person proposes and approves nothing
+│   ├── SamePerson         (of all services) who proposes does not approve
+│   └── PersonNeeded       (of all services) an application without a person proposes and approves nothing
 ├── Conflict 409
-│   ├── DutiesMeet         one person could hold what nobody may; names roles and numbers, not persons
+│   ├── DutyConflict       (of the gateway) one person could hold what nobody may; names roles and numbers, not persons
 │   ├── VersionKnown       a version that means the same is there
 │   └── VersionDecided     it is decided, or in force
 └── Invalid 422
@@ -16,28 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dossier_common.policy import Fault as PackFault
-from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, Words
-
-
-class SamePerson(Forbidden):
-    """Who proposes a policy does not approve it, by whichever of his accounts (invariant 4)."""
-
-    slug = "same-person"
-    words = Words("制度提出人不得批准", "Who proposes a policy does not approve it")
-
-
-class PersonNeeded(Forbidden):
-    """Policies are proposed and approved by persons."""
-
-    slug = "person-needed"
-    words = Words("须由本人办理", "This needs a person")
-
-
-class DutiesMeet(Conflict):
-    """The policy would let one person hold what nobody may hold together (invariant 4, A4.34)."""
-
-    slug = "duty-conflict"
-    words = Words("职责冲突", "Conflicting duties")
+from dossier_common.problems import Conflict, Fault, Invalid, Words
+from dossier_gateway.errors import DutyConflict
 
 
 class VersionKnown(Conflict):
@@ -64,7 +44,7 @@ class FaultyPack(Invalid):
     """The text is no policy that may be used."""
 
 
-def refused(faults: Sequence[PackFault]) -> DutiesMeet | FaultyPack:
+def refused(faults: Sequence[PackFault]) -> DutyConflict | FaultyPack:
     """The problem of a pack with these faults, all of them named; duties that meet give it its name."""
     errors = [
         Fault(pointer="/body/text", code="duty-conflict" if each.duty else "policy", detail=str(each))
@@ -74,5 +54,5 @@ def refused(faults: Sequence[PackFault]) -> DutiesMeet | FaultyPack:
         {"file": each.file, "line": each.line, "key": each.key, "message": each.message} for each in faults
     ]
     if any(each.duty for each in faults):
-        return DutiesMeet("One person could hold two duties.", errors=errors, findings=findings)
+        return DutyConflict("One person could hold two duties.", errors=errors, findings=findings)
     return FaultyPack(errors=errors, findings=findings)

@@ -24,11 +24,12 @@ from dossier_common.contracts.gateway import (
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy, PolicyError, policy_from_content, policy_from_text
-from dossier_common.problems import NotFound
+from dossier_common.problems import NotFound, PersonNeeded, SamePerson
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
+from dossier_gateway.errors import DutyConflict
 from dossier_gateway.policies import repository
-from dossier_gateway.policies.errors import DutiesMeet, PersonNeeded, SamePerson, VersionDecided, VersionKnown, refused
+from dossier_gateway.policies.errors import VersionDecided, VersionKnown, refused
 from dossier_gateway.policies.repository import Found
 from dossier_gateway.policies.schemas import Decision, PolicyShown, PolicySummary, State, Verdict
 
@@ -47,7 +48,7 @@ class Means:
 async def propose(session: AsyncSession, means: Means, text: str, by: Subject) -> str:
     """Keeps a version that another person may approve; returns its digest.
 
-    Raises PersonNeeded; FaultyPack with every fault; DutiesMeet where one person could hold two duties, or holds them
+    Raises PersonNeeded; FaultyPack with every fault; DutyConflict where one person could hold two duties, or holds them
     now by the roles that he has; VersionKnown.
     """
     account, person = _person(by)
@@ -73,7 +74,7 @@ async def propose(session: AsyncSession, means: Means, text: str, by: Subject) -
 
 
 async def ensure_apart(session: AsyncSession, policy: Policy, now: datetime) -> None:
-    """Raises DutiesMeet when somebody would hold two duties by the roles that he has now, or an application."""
+    """Raises DutyConflict when somebody would hold two duties by the roles that he has now, or an application."""
     known = {role.id for role in policy.roles}
     held = []
     for roles, persons in await repository.held_together(session, now):
@@ -87,11 +88,11 @@ async def ensure_apart(session: AsyncSession, policy: Policy, now: datetime) -> 
         if (conflicts := policy.conflicts_in(scopes))
     ]
     if held or clients:
-        raise DutiesMeet("What is held now could not be held together any more.", held=held, clients=clients)
+        raise DutyConflict("What is held now could not be held together any more.", held=held, clients=clients)
 
 
 async def decide(session: AsyncSession, means: Means, digest: str, verdict: Verdict, comment: str, by: Subject) -> None:
-    """Another person's decision, once. Raises PersonNeeded, NotFound, SamePerson, VersionDecided, DutiesMeet.
+    """Another person's decision, once. Raises PersonNeeded, NotFound, SamePerson, VersionDecided, DutyConflict.
 
     What is held is judged again, since roles may have been given meanwhile.
     """

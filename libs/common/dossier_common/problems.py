@@ -5,7 +5,9 @@ Problem
 ├── Unauthenticated 401
 ├── Forbidden 403            a refusal: recorded as an event before it is answered
 │   ├── InsufficientScope
-│   └── OutsideZone          not from this network zone
+│   ├── OutsideZone          not from this network zone
+│   ├── PersonNeeded         an application that acts for itself, where a duty is a person's
+│   └── SamePerson           who holds another duty in the case
 ├── NotFound 404             also the answer for what the caller may not know of
 │   └── Hidden               exists, but not for this caller; recorded like a refusal
 ├── RequestTimeout 408
@@ -147,6 +149,20 @@ class OutsideZone(Forbidden):
 
     slug = "outside-zone"
     words = Words("不在允许的网络区域", "Not from this network zone")
+
+
+class PersonNeeded(Forbidden):
+    """A duty is a person's: an application that acts for itself asks, decides, holds and disposes of nothing (A2.7)."""
+
+    slug = "person-needed"
+    words = Words("须由本人办理", "This needs a person")
+
+
+class SamePerson(Forbidden):
+    """Nobody holds two duties in one case, whatever roles and accounts he has (invariant 4)."""
+
+    slug = "same-person"
+    words = Words("同一人不得在同一事项中承担两项职责", "Nobody holds two duties in one case")
 
 
 class NotFound(Problem):

@@ -3,24 +3,24 @@
 Problem
 ├── Forbidden 403
 │   ├── SelfApproval         who asked does not decide (A1.5)
-│   ├── SamePerson           who has decided in this round does not decide again
+│   ├── SamePerson           (of all services) who has decided in this round does not decide again
+│   │   └── SameUser         who used emergency access does not review it
 │   ├── NotYourStage         another stage of the case is yours, not this one
 │   ├── NotTheRequester      only who asked withdraws
 │   ├── NotTheHolder         only the holder gives a grant back
 │   ├── NoEmergencyAccess    the policy has none, or not for this level
-│   ├── SameUser             who used emergency access does not review it
 │   ├── DutyConflict         an officer (三员) asks for content
 │   ├── NotQualified         no valid agreement, training or vetting
 │   ├── PartnerNotQualified  no valid agreement or assessment of the partner that it is for
 │   ├── ClearanceTooLow      the record's level is above the caller's clearance
-│   └── PersonNeeded         an application without a person asks for nothing
+│   └── PersonNeeded         (of all services) an application without a person asks for nothing
 ├── Conflict 409
 │   ├── RequestClosed        decided, withdrawn, ended
 │   ├── StageClosed          another approver, another round or the time limit was quicker
 │   ├── TermPassed           the end that was asked for is over: no grant could begin
 │   ├── NeededLater          nobody else could decide a later stage
 │   ├── RecordUnavailable    the record is not in use
-│   ├── EmergencyOpen        the last emergency access to the record was not reviewed yet
+│   ├── EmergencyOpen        the last emergency access to the record waits for its review
 │   ├── AlreadyReviewed      there is one review
 │   └── GrantEnded           revoked, returned, ended
 └── Invalid 422
@@ -31,7 +31,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, Words
+from dossier_common.problems import Conflict, Fault, Forbidden, Invalid, SamePerson, Words
 
 
 class SelfApproval(Forbidden):
@@ -39,13 +39,6 @@ class SelfApproval(Forbidden):
 
     slug = "self-approval"
     words = Words("申请人不得审批自己的申请", "Who asks does not decide")
-
-
-class SamePerson(Forbidden):
-    """Nobody decides twice in one round, whatever roles and accounts he has (invariant 4)."""
-
-    slug = "same-person"
-    words = Words("同一人在同一轮次中不得再次审批", "Nobody decides twice in one round")
 
 
 class NotYourStage(Forbidden):
@@ -76,10 +69,9 @@ class NoEmergencyAccess(Forbidden):
     words = Words("制度未规定此类应急访问", "The policy has no emergency access for this")
 
 
-class SameUser(Forbidden):
+class SameUser(SamePerson):
     """Who used emergency access does not review it, by whichever of his accounts (invariant 4)."""
 
-    slug = "same-person"
     words = Words("应急使用人不得复核", "Who used emergency access does not review it")
 
 
@@ -118,13 +110,6 @@ class ClearanceTooLow(Forbidden):
 
     def __init__(self, level: str) -> None:
         super().__init__(f"The record's level is {level}.", level=level)
-
-
-class PersonNeeded(Forbidden):
-    """Requests are made, decided and held by persons (A2.7)."""
-
-    slug = "person-needed"
-    words = Words("须由本人办理", "This needs a person")
 
 
 class RequestClosed(Conflict):
@@ -168,7 +153,7 @@ class RecordUnavailable(Conflict):
     """Only a record that is active or ended can be asked for."""
 
     slug = "record-unavailable"
-    words = Words("档案当前不可申请", "The record cannot be asked for now")
+    words = Words("档案不在使用状态，不可申请", "The record is not in use")
 
     def __init__(self, record: UUID, status: str) -> None:
         super().__init__(f"The record is {status}.", record=str(record), state=status)
@@ -178,7 +163,7 @@ class EmergencyOpen(Conflict):
     """Nobody takes emergency access to a record again before the last was reviewed."""
 
     slug = "emergency-open"
-    words = Words("上一次应急访问尚未复核", "The last emergency access was not reviewed yet")
+    words = Words("上一次应急访问尚未复核", "The last emergency access waits for its review")
 
 
 class AlreadyReviewed(Conflict):

@@ -15,7 +15,6 @@ from dossier_approvals.errors import (
     NeededLater,
     NotYourStage,
     RequestClosed,
-    SamePerson,
     SelfApproval,
     StageClosed,
     TermPassed,
@@ -23,7 +22,7 @@ from dossier_approvals.errors import (
 )
 from dossier_common.contracts.approvals import Conditions
 from dossier_common.policy import Action, Flow, GrantTerms, Policy, RequestPart, RequestRule
-from dossier_common.problems import Fault, Invalid
+from dossier_common.problems import Fault, Invalid, SamePerson
 
 Quorum = Literal["all", "any", "n"]
 LATEST_START = timedelta(days=366)

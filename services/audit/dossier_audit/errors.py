@@ -32,7 +32,7 @@ class NotInLog(NotFound):
 
 
 class NotYetProvable(Unavailable):
-    """An event that was ingested and is not under a published checkpoint yet; repeating helps."""
+    """An event is provable once a published checkpoint covers it, mostly within a second; repeating helps."""
 
     slug = "not-yet-provable"
     words = Words("该事件尚未写入已发布的检查点", "Not yet under a published checkpoint")

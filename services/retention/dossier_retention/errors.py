@@ -2,9 +2,9 @@
 
 Problem
 ├── Forbidden 403
-│   ├── SamePerson           proposer, approvers, executor and witness are different persons; so are placer and releaser
+│   ├── SamePerson           (of all services) proposer, approvers, executor, witness; placer and releaser
 │   ├── AnotherOffice        the pack names another office for this
-│   └── PersonNeeded         an application without a person neither holds nor disposes
+│   └── PersonNeeded         (of all services) an application without a person neither holds nor disposes
 ├── NotFound 404
 │   ├── RecordUnknown        and RecordHidden: it is there, in a unit in which the caller has no such office
 │   ├── HoldUnknown          and HoldHidden
@@ -32,13 +32,6 @@ from typing import Any
 from dossier_common.problems import Conflict, Fault, Forbidden, Hidden, Invalid, NotFound, Words
 
 
-class SamePerson(Forbidden):
-    """Nobody holds two duties in one case, whatever accounts he has (invariant 4)."""
-
-    slug = "same-person"
-    words = Words("同一人不得在同一事项中承担两项职责", "Nobody holds two duties in one case")
-
-
 class AnotherOffice(Forbidden):
     """The pack's rule names the office that executes, and the one that witnesses (A1.5.2.2.3)."""
 
@@ -47,13 +40,6 @@ class AnotherOffice(Forbidden):
 
     def __init__(self, role: str) -> None:
         super().__init__(f"The policy names the role {role} in the unit of the record, or above it.", role=role)
-
-
-class PersonNeeded(Forbidden):
-    """A duty is a person's; an application alone has none."""
-
-    slug = "person-needed"
-    words = Words("须由本人操作", "A person is needed")
 
 
 class RecordUnknown(NotFound):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from dossier_common.identity import RoleIn
 from dossier_common.policy import Period, RetentionRule, Trigger
+from dossier_common.problems import SamePerson
 from dossier_retention.errors import (
     AnotherOffice,
     DestructionUnderWay,
@@ -18,7 +19,6 @@ from dossier_retention.errors import (
     NotDue,
     OutstandingCopies,
     RecordDestroyed,
-    SamePerson,
     WrongState,
 )
 

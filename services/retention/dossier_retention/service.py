@@ -19,7 +19,7 @@ from dossier_common.contracts.retention import (
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import Policy, RetentionRule, UnknownNameError
-from dossier_common.problems import Hidden
+from dossier_common.problems import Hidden, PersonNeeded, SamePerson
 from dossier_common.reach import reaches, units_reached
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
@@ -132,7 +132,7 @@ async def execute_disposal(
     rules.ensure_method(rule, method)
     rules.ensure_disposable(await repository.standing(session, record), now.date())
     if not await repository.add_participant(session, case, person, Duty.EXECUTOR):
-        raise errors.SamePerson
+        raise SamePerson
     case.state, case.method, case.executed_at, case.failure = DisposalState.EXECUTING, method, now, None
     case.note = means.texts.seal(note) if note else None
     executed = DisposalExecuted(disposal=case.id, record=record.id, executor_person=person, method=method)
@@ -158,7 +158,7 @@ async def witness_disposal(
     executors = await _ensure_may(session, case, record, person, actor, role)
     rules.ensure_disposable(await repository.standing(session, record), now.date())
     if not await repository.add_participant(session, case, person, Duty.WITNESS):
-        raise errors.SamePerson
+        raise SamePerson
     case.statement, case.ordered_at = means.texts.seal(statement), now
     assert case.grant is not None
     assert case.method is not None
@@ -207,7 +207,7 @@ async def show_certificate(session: AsyncSession, certificate_id: UUID, reader: 
 
 def _person(actor: Subject) -> UUID:
     if actor.person is None or actor.account is None:
-        raise errors.PersonNeeded
+        raise PersonNeeded
     return actor.person
 
 

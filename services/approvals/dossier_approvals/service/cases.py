@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_approvals import repository, rules
-from dossier_approvals.errors import PersonNeeded
 from dossier_approvals.models import Request, Step
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import Case, RequestState, StepState, Verdict, Vote
@@ -16,6 +15,7 @@ from dossier_common.contracts.approvals import GrantIssued, RequestRejected
 from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.policy import GrantTerms, Period
+from dossier_common.problems import PersonNeeded
 
 
 def person_of(by: Subject) -> tuple[UUID, UUID]:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dossier_approvals import repository, rules
-from dossier_approvals.errors import SamePerson, StageClosed
+from dossier_approvals.errors import StageClosed
 from dossier_approvals.models import Step
 from dossier_approvals.repository import Loaded
 from dossier_approvals.rules import Move, RequestState, StepState, Verdict
@@ -15,7 +15,7 @@ from dossier_common import outbox
 from dossier_common.contracts.approvals import RequestReturned, StepDecided
 from dossier_common.identity import Subject
 from dossier_common.policy import OnTimeout
-from dossier_common.problems import Hidden, NotFound
+from dossier_common.problems import Hidden, NotFound, SamePerson
 from dossier_common.texts import SealedTexts
 
 
