@@ -30,7 +30,7 @@ class BrokerClient(Client):
             await super()._process_connect_init()
         except (NatsError, OSError, ValueError) as error:
             if self._transport is not None:
-                self._transport.close()
+                self._transport.close()  # type: ignore[no-untyped-call]  # the library declares no types here
             if isinstance(error, ValueError):  # a line that is too long, is no text, or lacks what the protocol wants
                 raise NatsError("what answers does not speak NATS") from error
             raise
