@@ -188,7 +188,7 @@ def env(
 ) -> None:
     """Runs an operator's command with the environment of a part of the running stack."""
     from dossier_local import migrations  # noqa: PLC0415  # most commands need no server
-    from dossier_local.environment import of_running  # noqa: PLC0415
+    from dossier_local.environment import of_running  # noqa: PLC0415  # nor where one runs
 
     if part not in PARTS:
         raise LauncherError(f"There is no part {part}. There are: {', '.join(PARTS)}.")
@@ -204,7 +204,7 @@ def env(
 def check_migrations() -> None:
     """Migrates empty databases and checks that the models of no part ask for another migration (alembic check)."""
     from dossier_local import cluster  # noqa: PLC0415  # most commands need no server
-    from dossier_local.migrations import Action, Migrations, migrated  # noqa: PLC0415
+    from dossier_local.migrations import Action, Migrations, migrated  # noqa: PLC0415  # nor migrations
 
     with cluster.temporary() as servers, Migrations(servers.state, Action.CHECK) as migrations:
         migrations.run(servers.postgres)
