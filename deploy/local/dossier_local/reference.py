@@ -141,7 +141,7 @@ TABLES: Final[dict[str, tuple[str, Callable[[str], str]]]] = {
 
 
 def write() -> None:
-    """Writes every table anew, and the access matrix and the values of the chart. Raises ValueError where marks lack."""
+    """Writes every table anew, and the access matrix and the chart's values. Raises ValueError where the marks lack."""
     matrix_page.write()
     chart_page.write()
     for name, (document, _) in TABLES.items():
@@ -150,7 +150,7 @@ def write() -> None:
 
 
 def differing() -> list[str]:
-    """The tables that are not what the code says, the access matrix and the values of the chart among them."""
+    """The tables that are not what the code says, the access matrix and the chart's values among them."""
     pages = {"access-matrix": matrix_page, "the chart's values": chart_page}
     old = [name for name, page in pages.items() if page.differs()]
     texts = {document: (DOCUMENTS / document).read_text(encoding="utf-8") for document, _ in TABLES.values()}
