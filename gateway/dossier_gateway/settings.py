@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
-from dossier_common.http1 import Limits
+from dossier_common.door import Limits
 from dossier_common.settings import PartSettings, ensure_secret, fault_of
 
 Network = IPv4Network | IPv6Network

@@ -15,7 +15,8 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from dossier_common.http1 import Limits, http1
+from dossier_common.door import Limits
+from dossier_common.http1 import http1
 from dossier_gateway.proxy.forward import Forwarder
 from dossier_gateway.proxy.headers import Inbound
 from dossier_gateway.settings import Settings

@@ -10,7 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.waiting import eventually
 
-from dossier_common.http1 import Limits, http1
+from dossier_common.door import Limits
+from dossier_common.http1 import http1
 
 QUICK = Limits(idle_seconds=0.5, linger_seconds=0.3, body_seconds=1.0)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -16,7 +16,7 @@ from tests.support.listening import web_process
 from tests.support.waiting import eventually, running
 
 from dossier_common.clock import SystemClock
-from dossier_common.http1 import Limits
+from dossier_common.door import Limits
 from dossier_common.keys import SigningKey
 from dossier_common.peers import Peers
 from dossier_common.settings import CommonSettings

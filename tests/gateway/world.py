@@ -20,8 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support import authorization
 from tests.support.parts import settings_of
 
+from dossier_common.door import Limits
 from dossier_common.events import Envelope
-from dossier_common.http1 import Limits, http1
+from dossier_common.http1 import http1
 from dossier_gateway.ceremony import Ceremony
 from dossier_gateway.main import asgi
 from dossier_gateway.proxy.app import Proxy

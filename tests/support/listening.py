@@ -11,8 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from tests.support.waiting import eventually
 
+from dossier_common.door import Limits
 from dossier_common.handshake import protocol
-from dossier_common.http1 import Limits
 
 
 class _Server(uvicorn.Server):

@@ -14,7 +14,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from dossier_common import telemetry
-from dossier_common.http1 import Http1, Limits, address_of, http1
+from dossier_common.door import Limits
+from dossier_common.http1 import Http1, address_of, http1
 from dossier_common.tls import reason_of
 
 SAY_EVERY: Final = 60.0

@@ -6,8 +6,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dossier_common import telemetry
+from dossier_common.door import Limits
 from dossier_common.handshake import protocol
-from dossier_common.http1 import Limits
 from dossier_common.settings import PartSettings
 
 

@@ -25,9 +25,9 @@ from dossier_common.backlog import Backlog
 from dossier_common.broker import BrokerClient, Troubles
 from dossier_common.clock import Clock, SystemClock
 from dossier_common.database import Database, unreachable
+from dossier_common.door import Limits
 from dossier_common.handshake import protocol
 from dossier_common.heartbeats import Heartbeat
-from dossier_common.http1 import Limits
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
