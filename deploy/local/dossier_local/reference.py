@@ -59,7 +59,7 @@ def _kind(name: str, field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return " or ".join(f"`{each}`" for each in types)
     if types == [Path]:
-        return "folder" if name.endswith("_dir") else "**secret** file" if is_secret(name) else "file"
+        return "folder" if name == "home" or name.endswith("_dir") else "**secret** file" if is_secret(name) else "file"
     if get_origin(field.annotation) in {dict, tuple}:
         return "JSON"
     kind = {int: "whole number", float: "number", str: "text"}[types[0]]
@@ -94,7 +94,7 @@ def troubles(before: str) -> str:
 def rows(table: str) -> list[list[str]]:
     """The cells of a table in Markdown, without its header."""
     lines = [line for line in table.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in CELL.split(line)[1:-1]] for line in lines[2:]]
+    return [[cell.strip().replace("\\|", "|") for cell in CELL.split(line)[1:-1]] for line in lines[2:]]
 
 
 def _problems() -> list[tuple[str, str, str, str]]:
