@@ -15,6 +15,13 @@ from tests.compose.engine import COPIED, IMAGE, SHIM, Deployment, Step, docker, 
 from dossier_local.state import CHECKOUT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first of them builds the image and installs: minutes, where nothing is cached."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture(scope="session")
 def copy() -> Iterator[Path]:
     """The checkout, as far as the README's commands need it, with the environment that is there."""
