@@ -117,6 +117,7 @@ async def test_an_account_that_never_had_a_password_waits_again_after_it_is_enab
 async def test_the_last_holder_of_an_office_is_neither_disabled_nor_stripped_of_it(world: World) -> None:
     auditor, security = world.made.officers[2], world.made.officers[1]
     for officer in (auditor, security):
+        await alone_in_office(world, officer.role, officer.account)
         answer = await disable(world, {"id": str(officer.account)})
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:dossier:problem:last-officer")
     held = (await world.call("secadmin", "GET", f"/v1/accounts/{auditor.account}/roles")).json()["items"]
