@@ -54,12 +54,13 @@ def test_a_block_that_starts_or_stops_a_stack_is_not_run_and_says_why(path: Path
         assert block.not_run or not named & STARTS_OR_STOPS, block.place
 
 
-def test_both_readmes_give_the_same_commands_in_the_same_order() -> None:
+@pytest.mark.parametrize("folder", [CHECKOUT, CHECKOUT / "docs" / "operators"], ids=_name)
+def test_both_languages_give_the_same_commands_under_as_many_headings(folder: Path) -> None:
     def commands(path: Path) -> list[str]:
         lines = [line.partition("  # ")[0].rstrip() for block in blocks(path) for line in block.text.splitlines()]
         return [line.partition("    # ")[0] for line in lines]
 
-    english, chinese = CHECKOUT / "README.md", CHECKOUT / "README.zh-CN.md"
+    english, chinese = folder / "README.md", folder / "README.zh-CN.md"
     assert commands(english) == commands(chinese)
     headings = [re.findall(r"^#+(?= )", path.read_text(encoding="utf-8"), re.MULTILINE) for path in (english, chinese)]
     assert headings[0] == headings[1]

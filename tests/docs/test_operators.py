@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import RunningStack
 
+from dossier_common.standing import Status
 from dossier_common.topology import PARTS
 from dossier_local import reference
 from dossier_local.environment import of_running
@@ -45,6 +46,10 @@ def test_every_line_that_a_part_may_log_is_explained() -> None:
     said = {event for path in _sources(*PRODUCT) for event in SAID.findall(path.read_text(encoding="utf-8"))}
     assert len(said) > 20, "the pattern finds what is logged"
     assert said <= _first_column(_page("troubleshooting"))
+
+
+def test_every_status_of_a_process_that_waits_is_explained() -> None:
+    assert {status.value for status in Status} <= _first_column(_page("troubleshooting"))
 
 
 def test_every_problem_says_what_to_look_at() -> None:
