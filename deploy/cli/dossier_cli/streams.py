@@ -107,7 +107,7 @@ async def connect(url: str, password: str, *, tls: ssl.SSLContext | None = None,
             tls=tls,
         )
     except nats.errors.NoServersError as error:
-        raise (failures or [error])[0] from error
+        raise (failures or [error])[0] from error  # why there is none
     return client
 
 

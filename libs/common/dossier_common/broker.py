@@ -31,7 +31,8 @@ class BrokerClient(Client):
         except (NatsError, OSError, ValueError) as error:
             if self._transport is not None:
                 self._transport.close()  # type: ignore[no-untyped-call]  # the library declares no types here
-            if isinstance(error, ValueError):  # a line that is too long, is no text, or lacks what the protocol wants
+            # A line that is too long, is no text, or lacks what the protocol wants. A certificate's error is both.
+            if isinstance(error, ValueError) and not isinstance(error, OSError):
                 raise NatsError("what answers does not speak NATS") from error
             raise
 
