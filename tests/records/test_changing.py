@@ -140,9 +140,12 @@ async def test_only_who_has_to_do_with_a_record_changes_it(world: World) -> None
     record, vital = await world.register(), await world.register(importance="vital")
     await world.forget_events()
     body = {"fields": {"remarks": "回访"}}
-    of_the_unit = replace(world.colleague, units=(world.unit,))
+    of_the_unit = replace(world.colleague, units=(world.unit,), roles=(("records_clerk", world.unit),))
     cases: list[tuple[UUID, Who, str]] = [
         (record, world.colleague, "no-need-to-know"),
+        (record, replace(of_the_unit, roles=()), "no-need-to-know"),
+        (record, replace(of_the_unit, roles=(("records_clerk", new_id()),)), "no-need-to-know"),
+        (record, replace(of_the_unit, roles=(("service_manager", world.unit),)), "no-need-to-know"),
         (record, replace(of_the_unit, qualifications=()), "not-qualified"),
         (record, replace(of_the_unit, roles=(("security_administrator", world.unit),)), "duty-conflict"),
         (record, replace(of_the_unit, scopes=("records:read",)), "insufficient-scope"),

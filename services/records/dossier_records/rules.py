@@ -301,8 +301,12 @@ def approvals_needed(policy: Policy, action: Action, level: str) -> list[dict[st
     return [{"action": action.value, "flow": flow.id, "stages": stages}]
 
 
-def may_change(policy: Policy, subject: Subject, record: RecordFacts) -> Check:
-    """Who may write a new version: qualified, cleared, no officer, and custodian or of the record's unit (B7.3.2)."""
+def may_change(policy: Policy, subject: Subject, record: RecordFacts, *, in_office: bool) -> Check:
+    """Who may write a new version: qualified, cleared, no officer, and one who answers for the record (B7.3.2).
+
+    That is its custodian, who is named for it, and in its unit whoever is there `in_office`: holds a role that changes
+    records. A role elsewhere is none here.
+    """
     for check in (
         _duty(policy, subject),
         _qualification(policy, subject, Action.VIEW),
@@ -310,7 +314,8 @@ def may_change(policy: Policy, subject: Subject, record: RecordFacts) -> Check:
     ):
         if not check.passed:
             return check
-    known = bool(_relations(subject, record))
+    relations = _relations(subject, record)
+    known = bool(relations - {Relation.UNIT}) or (in_office and Relation.UNIT in relations)
     reason = Reason.NO_NEED_TO_KNOW if may_list(policy, subject, record) else Reason.HIDDEN
     return Check(Rule.NEED_TO_KNOW, known, None if known else reason)
 

@@ -10,6 +10,8 @@ from dossier_common.contracts.records import RecordUpdated, RelationshipEnded
 from dossier_common.identity import Subject
 from dossier_common.policy import Action
 from dossier_common.problems import Fault
+from dossier_common.reach import reaches
+from dossier_common.scopes import Scope
 from dossier_records import envelopes, errors, refusals, repository, rules, schemas, validators
 from dossier_records.envelopes import Sealed
 from dossier_records.models import Record
@@ -23,7 +25,8 @@ async def change(session: AsyncSession, desk: Desk, record: Record, patch: schem
 
     Raises a refusal, IncompleteRecord, WrongState, DuplicateRecord.
     """
-    check = rules.may_change(desk.policy, actor, facts(record, ()))
+    in_office = await reaches(session, desk.policy, actor, Scope.RECORDS_UPDATE, record.unit)
+    check = rules.may_change(desk.policy, actor, facts(record, ()), in_office=in_office)
     if not check.passed:
         raise refusals.problem_of(desk.policy, check, Action.VIEW, facts(record, ()))
     if record.status not in {"active", "ended"}:
