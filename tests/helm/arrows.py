@@ -88,4 +88,5 @@ def _in(address: str, networks: Sequence[str] | None) -> bool:
 
 def _selects(selector: Mapping[str, Any], labels: Sequence[tuple[str, str]]) -> bool:
     assert selector.keys() <= {"matchLabels"}, "this evaluator knows no expressions"
-    return selector.get("matchLabels", {}).items() <= dict(labels).items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= dict(labels).items()

@@ -114,10 +114,10 @@ def rendered(values: str, version: str = VERSIONS[1]) -> Rendered:
     return render(SETS[values], version=version)
 
 
-def render(values: Path, *more: str, version: str = VERSIONS[1]) -> Rendered:
+def render(values: Path, *more: str, version: str = VERSIONS[1], chart: Path = CHART) -> Rendered:
     """The chart with a file of values, and further words of `helm template`."""
     said = helm(
-        "template", RELEASE, CHART, "--namespace", NAMESPACE, "--values", values, "--kube-version", version, *more
+        "template", RELEASE, chart, "--namespace", NAMESPACE, "--values", values, "--kube-version", version, *more
     )
     objects = tuple(each for each in yaml.safe_load_all(said.stdout) if each)
     return Rendered(objects, said.stdout)

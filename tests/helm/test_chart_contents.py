@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from pydantic_settings import BaseSettings
 from tests.helm.charts import CHART, SETS, Object, container, environment, files, helm, render, rendered, short
 
-from dossier_cli import kubernetes, secret_files
+from dossier_cli import certificates, kubernetes, secret_files
 from dossier_common.policy import load_policy
 from dossier_common.settings import CommonSettings, PartSettings
 from dossier_common.topology import PARTS
@@ -28,6 +29,7 @@ COMMANDS_OWN |= {
 COMMANDS_OWN |= {"DOSSIER_OPERATOR_TLS_CERTIFICATE_FILE", "DOSSIER_OPERATOR_TLS_KEY_FILE"}
 COMMANDS_OWN |= {f"DOSSIER_{part.upper()}_MIGRATOR_{what}" for part in PARTS for what in ("URL", "PASSWORD_FILE")}
 PROCESSES = tuple((part, process) for part in PARTS for process in ("web", "worker"))
+CLAIMS = ("prod-dossier-{}", "our-{}")
 TELEMETRY = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
@@ -161,13 +163,13 @@ def test_a_process_is_given_the_secrets_of_its_own_part_alone(part: str, process
 
 
 def test_every_key_that_is_referred_to_is_in_what_the_command_prints(tmp_path: Path) -> None:
-    secrets, certificates = tmp_path / "secrets", tmp_path / "certificates"
+    secrets, certified = tmp_path / "secrets", tmp_path / "certificates"
     secret_files.make(secrets, "https://dossier.example")
-    certificates.mkdir()
-    for name in ("ca", *kubernetes.USES):
-        (certificates / f"{name}.pem").write_text("certificate")
-        (certificates / f"{name}-key.pem").write_text("key")
-    items = kubernetes.manifests(secrets, certificates, None)["items"]
+    certified.mkdir()
+    for name in ("ca", *certificates.USES):
+        (certified / f"{name}.pem").write_text("certificate")
+        (certified / f"{name}-key.pem").write_text("key")
+    items = kubernetes.manifests(secrets, certified, None)["items"]
     printed = {(each["kind"].lower(), each["metadata"]["name"], key) for each in items for key in each["data"]}
     asked = {
         (kind.lower(), name, key)
@@ -268,6 +270,15 @@ def test_a_disruption_takes_one_of_several_and_a_single_one_is_free_to_go() -> N
         deployment = rendered("two-replicas").of("Deployment")[name]
         assert each["spec"]["selector"] == deployment["spec"]["selector"]
         assert deployment["spec"]["replicas"] == 2
+
+
+def test_partitions_are_made_by_the_audit_migrator_alone() -> None:
+    (job,) = rendered("production").of("CronJob").values()
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    pod = rendered("production").pod("partitions")
+    secrets = {(name, key) for kind, name, key in files(pod).values() if kind == "secret" and "tls" not in name}
+    assert secrets == {("dossier-migrators", "postgres-audit-migrator")}
+    assert environment(pod)["DOSSIER_AUDIT_MIGRATOR_URL"].startswith("postgresql://audit_migrator@")
 
 
 def test_who_is_scaled_by_load_has_no_number_of_its_own() -> None:
@@ -412,6 +423,28 @@ def test_a_variable_that_the_chart_makes_cannot_be_given_beside_it() -> None:
     )
     assert said.returncode != 0
     assert "DOSSIER_RECORDS_LISTEN_PORT is set by the chart from other values" in said.stderr
+
+
+@pytest.mark.parametrize("values", SETS)
+def test_the_notes_name_what_there_is(values: str, tmp_path: Path) -> None:
+    chart = tmp_path / "dossier"  # `helm template` shows no notes: in this copy they are an object
+    shutil.copytree(CHART, chart)
+    notes = (chart / "templates" / "NOTES.txt").rename(chart / "notes.txt")
+    shown = 'kind: Notes\napiVersion: v1\ntext: {{ tpl (.Files.Get "notes.txt") . | toJson }}\n'
+    (chart / "templates" / "notes.yaml").write_text(shown)
+    assert notes.exists()
+    made = render(SETS[values], chart=chart)
+    (said,) = (each["text"] for each in made.objects if each["kind"] == "Notes")
+    named = set(re.findall(r"(?:deployment/|Service |volumes |and )((?:prod|our)-[a-z-]+)", said))
+    claims = {CLAIMS[values == "own-secrets"].format(folder) for folder in ("keyring", "supplements")}
+    assert named == claims | {
+        f"prod-dossier-{name}" for name in ("gateway-web", *([] if made.of("Ingress") else ["gateway"]))
+    }
+    there = {each["metadata"]["name"] for each in made.objects if "metadata" in each}
+    assert named <= there | (claims if values == "own-secrets" else set())
+    assert "dossier ceremony --system-administrator NAME" in said
+    assert "helm test --namespace compliance prod" in said
+    assert ("tls.mutual is off" in said) == ("https" not in made.of("ConfigMap")[""]["data"]["peers.json"])
 
 
 def test_the_version_of_the_chart_is_that_of_the_product() -> None:
