@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
-from tests.approvals.world import NOON, People, World
+from tests.approvals.world import NOON, People, Who, World
 from tests.support.tokens import TestKeys
 
 from dossier_approvals.main import create
@@ -75,3 +75,12 @@ def _peers(descriptors: dict[UUID, dict[str, Any]], asked: list[str]) -> FastAPI
         return JSONResponse(descriptors[record])
 
     return app
+
+
+@pytest.fixture
+async def reviewers(world: World) -> tuple[Who, Who]:
+    """The compliance officer and the general manager, whom the pack tells."""
+    return (
+        await world.hire(world.company, ("compliance_officer", world.company)),
+        await world.hire(world.company, ("general_manager", world.company)),
+    )

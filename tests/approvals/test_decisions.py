@@ -311,3 +311,23 @@ async def test_a_request_ends_with_the_term_that_was_asked_for(world: World, peo
     await enforce_time_limits(world.app.state.database, world.clock)
     shown = good(await world.call(people.clerk, "GET", f"/v1/requests/{request['id']}"))
     assert shown["state"] == "rejected"
+
+
+@pytest.mark.invariant(4)
+async def test_the_database_itself_refuses_a_decision_by_the_requester(world: World, people: People) -> None:
+    request = await world.asked_for(people.clerk, world.record())
+    task = await world.task(people.head, request)
+    row = {
+        "request": request["id"],
+        "round": 1,
+        "person": people.clerk.person,
+        "account": people.clerk.account,
+        "step": task["id"],
+        "position": 0,
+        "verdict": "approve",
+        "at": world.clock.now(),
+    }
+    for more, refused in (({}, "fk_decisions_request"), ({"capacity": "requester"}, "ck_decisions_capacity")):
+        with pytest.raises(IntegrityError, match=refused):
+            async with world.app.state.database.transaction() as session:
+                await session.execute(insert(Decision).values(row | more))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.retention.bench import NOW, Bench
+from tests.retention.disposing import Office
 from tests.support.chains import Chain
 from tests.support.parts import serving, settings_of, working
 from tests.support.tokens import TestKeys
@@ -36,3 +37,8 @@ async def bench(cluster: Cluster, service: Bench) -> Bench:
     bench = replace(service, chains=chains, unit=new_id(), company=new_id())
     await bench.open_directory()
     return bench
+
+
+@pytest.fixture
+def office(bench: Bench) -> Office:
+    return Office(bench)

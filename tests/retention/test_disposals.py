@@ -1,14 +1,12 @@
 """From the end of a relationship to the certificate, and everything that keeps a record from being destroyed."""
 
-import asyncio
 from dataclasses import replace
 from datetime import date, timedelta
-from uuid import UUID
 
-import asyncpg
 import pytest
 from sqlalchemy import text
-from tests.retention.bench import POLICY, Bench, Person
+from tests.retention.bench import Bench, Person
+from tests.retention.disposing import READER, Office, approved, copy_of, execute, propose, state, witness
 
 from dossier_common.contracts.approvals import (
     GrantRevoked,
@@ -18,7 +16,6 @@ from dossier_common.contracts.approvals import (
 )
 from dossier_common.contracts.records import (
     CopyDestroyed,
-    CopyIssued,
     CopyLost,
     CopyReceipted,
     CopyReturned,
@@ -40,56 +37,6 @@ from dossier_common.ids import new_id
 from dossier_common.keys import VerifyingKeys
 from dossier_local.cluster import Cluster
 from dossier_retention import certificates
-
-READER = ("retention:read",)
-
-
-class Office:
-    """Who takes part in a disposal."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.reader = Person(READER, (("inspector", bench.company),))
-        self.proposer = Person((*READER, "disposals:propose"), (("information_officer", bench.unit),))
-        self.approvers = [new_id(), new_id()]
-        self.executor = Person((*READER, "disposals:execute"), (("records_clerk", bench.unit),))
-        self.witness = Person((*READER, "disposals:witness"), (("inspector", bench.company),))
-
-
-@pytest.fixture
-def office(bench: Bench) -> Office:
-    return Office(bench)
-
-
-async def propose(bench: Bench, office: Office, record: UUID) -> UUID:
-    answer = await bench.post("/v1/disposals", office.proposer, {"record": str(record), "reason": "past its term"})
-    assert answer.status_code == 201, answer.text
-    return UUID(answer.json()["id"])
-
-
-async def approved(bench: Bench, office: Office, record: UUID, term: timedelta = timedelta(days=30)) -> UUID:
-    disposal = await propose(bench, office, record)
-    await bench.approve(disposal, record, [office.proposer.person, *office.approvers], term=term)
-    return disposal
-
-
-async def execute(bench: Bench, disposal: UUID, who: Person, method: str = "crypto_shred") -> tuple[int, str]:
-    answer = await bench.post(f"/v1/disposals/{disposal}/execution", who, {"method": method, "note": "both discs too"})
-    return answer.status_code, answer.json().get("type", "").rsplit(":", 1)[-1] or answer.json()["state"]
-
-
-async def witness(bench: Bench, disposal: UUID, who: Person) -> tuple[int, str]:
-    answer = await bench.post(f"/v1/disposals/{disposal}/witness-statement", who, {"statement": "seen with own eyes"})
-    return answer.status_code, answer.json().get("type", "").rsplit(":", 1)[-1] or answer.json()["state"]
-
-
-async def state(bench: Bench, office: Office, disposal: UUID) -> str:
-    return str((await bench.get(f"/v1/disposals/{disposal}", office.reader)).json()["state"])
-
-
-def copy_of(record: UUID, number: str = "C-1") -> CopyIssued:
-    return CopyIssued(
-        copy_id=new_id(), number=number, record=record, grant=new_id(), action="print", use=1, fields=(), policy=POLICY
-    )
 
 
 @pytest.mark.invariant(4)
@@ -214,102 +161,6 @@ async def test_copies_that_are_out_block_and_lost_ones_are_named(bench: Bench, o
     case = (await bench.get(f"/v1/disposals/{disposal}", office.reader)).json()
     certificate = (await bench.get(f"/v1/certificates/{case['certificate']}", office.reader)).json()
     assert certificate["copies_lost"] == ["C-2"]
-
-
-@pytest.mark.invariant(4)
-@pytest.mark.clause("A1.5.2.2.3")
-async def test_nobody_holds_two_duties_in_one_case(bench: Bench, office: Office) -> None:
-    record = await bench.record()
-    disposal = await approved(bench, office, record)
-    clerk = (("records_clerk", bench.unit),)
-    for person in (office.proposer.person, *office.approvers):
-        twice = Person(("disposals:execute",), clerk, person=person)
-        assert await execute(bench, disposal, twice) == (403, "same-person")
-    assert await execute(bench, disposal, office.executor) == (200, "executing")
-    inspector = (("inspector", bench.unit),)
-    for person in (office.proposer.person, *office.approvers, office.executor.person):
-        twice = Person(("disposals:witness",), inspector, person=person)
-        assert await witness(bench, disposal, twice) == (403, "same-person")
-    assert len(await bench.emitted(AccessRefused, object=disposal, slug="same-person")) == 7
-    assert await witness(bench, disposal, office.witness) == (200, "executing")
-
-
-@pytest.mark.invariant(4)
-async def test_two_executions_at_once_turn_the_key_once(bench: Bench, office: Office) -> None:
-    record = await bench.record()
-    disposal = await approved(bench, office, record)
-    accounts = [replace(office.executor, account=new_id()) for _ in range(6)]
-    answers = await asyncio.gather(*(execute(bench, disposal, each) for each in accounts))
-    assert sorted(status for status, _ in answers) == [200, 409, 409, 409, 409, 409]
-    assert len(await bench.emitted(DisposalExecuted, disposal=disposal)) == 1
-
-
-@pytest.mark.invariant(4)
-async def test_executor_and_witness_at_once_are_never_one_person(bench: Bench, office: Office) -> None:
-    record = await bench.record()
-    disposal = await approved(bench, office, record)
-    scopes = ("disposals:execute", "disposals:witness")
-    roles = (("records_clerk", bench.unit), ("inspector", bench.unit))
-    accounts = [Person(scopes, roles, person=office.executor.person) for _ in range(6)]
-    await asyncio.gather(
-        *(execute(bench, disposal, each) for each in accounts), *(witness(bench, disposal, each) for each in accounts)
-    )
-    assert len(await bench.emitted(DisposalExecuted, disposal=disposal)) == 1
-    assert await bench.emitted(DestructionOrdered, disposal=disposal) == []
-
-
-@pytest.mark.invariant(4)
-async def test_the_database_itself_refuses_a_second_duty(bench: Bench, office: Office, cluster: Cluster) -> None:
-    disposal = await approved(bench, office, await bench.record())
-    connection = await asyncpg.connect(cluster.database_url("retention", "app"))
-    entry = "INSERT INTO participants (disposal, round, person, duty) VALUES ($1, 1, $2, 'executor')"
-    try:
-        with pytest.raises(asyncpg.UniqueViolationError, match="pk_participants"):
-            await connection.execute(entry, disposal, office.approvers[0])
-        for change in ("DELETE FROM participants", "UPDATE participants SET round = 9", "DELETE FROM certificates"):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(change)
-    finally:
-        await connection.close()
-
-
-async def test_executor_and_witness_are_of_the_offices_that_the_pack_names(bench: Bench, office: Office) -> None:
-    disposal = await approved(bench, office, await bench.record())
-    for roles in ((), (("inspector", bench.unit),), (("records_clerk", new_id()),)):
-        assert await execute(bench, disposal, Person(("disposals:execute",), roles)) == (404, "not-found")
-    assert await execute(bench, disposal, office.executor) == (200, "executing")
-    manager = Person(("disposals:witness",), (("project_manager", bench.unit),))
-    assert await witness(bench, disposal, manager) == (403, "another-office")
-
-
-@pytest.mark.clause("A4.34")
-async def test_an_office_elsewhere_finds_no_record_of_the_unit_and_changes_none(bench: Bench, office: Office) -> None:
-    record, gone = await bench.record(), await bench.record()
-    elsewhere = (("records_clerk", new_id()), ("compliance_officer", new_id()), ("general_manager", new_id()))
-    scopes = (*READER, "disposals:propose", "disposals:execute", "holds:place", "holds:release")
-    stranger = Person(scopes, elsewhere)
-    placer = Person(("holds:place",), (("compliance_officer", bench.company),))
-    about = {"record": str(record), "reason": "a lawsuit"}
-    hold = (await bench.post("/v1/holds", placer, about)).headers["Location"]
-    disposal = await approved(bench, office, gone)
-    for path, body in (
-        ("/v1/holds", about),
-        ("/v1/disposals", about),
-        (f"{hold}/release", {"reason": "settled"}),
-        (f"/v1/disposals/{disposal}/execution", {"method": "crypto_shred"}),
-    ):
-        hidden = await bench.post(path, stranger, body)
-        assert (hidden.status_code, hidden.json()["type"]) == (404, "urn:dossier:problem:not-found")
-    for path in (hold, f"/v1/disposals/{disposal}"):
-        hidden, unknown = [await bench.get(each, stranger) for each in (path, f"{path.rpartition('/')[0]}/{new_id()}")]
-        told = [{**each.json(), "instance": ""} for each in (hidden, unknown)]
-        assert (hidden.status_code, told[0]) == (404, told[1])
-    for path in ("/v1/holds", "/v1/disposals", "/v1/retention/clocks", "/v1/retention/due"):
-        assert (await bench.get(path, stranger)).json()["items"] == []
-        assert (await bench.get(path, office.reader, limit="200")).json()["items"]
-    assert len(await bench.emitted(AccessRefused, object=disposal, slug="not-found")) == 2
-    assert (await bench.get(hold, office.reader)).json()["released_at"] is None
-    assert await state(bench, office, disposal) == "approved"
 
 
 async def test_method_is_one_that_the_pack_allows(bench: Bench, office: Office) -> None:

@@ -15,12 +15,14 @@ from dossier_approvals.rules import Terms
 from dossier_common.contracts.approvals import Conditions
 from dossier_common.identity import Subject
 from dossier_common.policy import EmergencyRule, Policy
-from dossier_common.problems import Hidden, Problem
+from dossier_common.problems import Fault, Hidden, Problem
 from dossier_common.scopes import Scope
 
 FLOW: Final = "emergency-access"
 """What stands for a flow in the request of an emergency access: none of the pack's."""
 STAGE: Final = "review"
+NO_SUCH_RECORD: Final = Fault(pointer="/body/record", code="not-found", detail="There is no such record.")
+"""Of one that is unknown, and of one that the caller may not know of."""
 
 
 class Verdict(StrEnum):
@@ -76,7 +78,7 @@ def ensure_covered(policy: Policy, by: Subject, level: str) -> None:
     elif level not in rule_of(policy).levels:
         problem = NoEmergencyAccess(f"The policy provides for no emergency access at the level {level}.", level=level)
     if problem is not None:
-        raise problem if policy.level(level).listed_to == "all" else Hidden("There is no such record.")
+        raise problem if policy.level(level).listed_to == "all" else Hidden(errors=[NO_SUCH_RECORD])
 
 
 def terms_of(rule: EmergencyRule, now: datetime) -> Terms:

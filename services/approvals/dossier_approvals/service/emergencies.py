@@ -15,7 +15,7 @@ from dossier_approvals.errors import AlreadyReviewed, EmergencyOpen, SameUser, V
 from dossier_approvals.rules import GrantState, RequestState, Wish
 from dossier_approvals.service import cases, grants, views
 from dossier_approvals.service.offices import Place, office_of
-from dossier_approvals.service.requests import Descriptor, describe
+from dossier_approvals.service.requests import Descriptor, describe, ensure_usable
 from dossier_common import directory, outbox
 from dossier_common.contracts.approvals import (
     EmergencyReviewed,
@@ -30,7 +30,7 @@ from dossier_common.identity import Subject
 from dossier_common.ids import new_id
 from dossier_common.peers import Peers
 from dossier_common.policy import Action, EmergencyRule, OnTimeout, Policy
-from dossier_common.problems import Fault, Hidden, Invalid, NotFound, Unavailable
+from dossier_common.problems import Hidden, Invalid, NotFound, Unavailable
 from dossier_common.reach import reaches, units_reached
 from dossier_common.scopes import Scope
 from dossier_common.texts import SealedTexts
@@ -51,8 +51,8 @@ class Means:
 async def use_emergency(session: AsyncSession, means: Means, plea: Plea, by: Subject) -> UUID:
     """The emergency access with its grant, usable at once; its reviewers are found and frozen now.
 
-    Raises PersonNeeded, NoEmergencyAccess, DutyConflict, NotQualified, NotFound, RecordUnavailable, ClearanceTooLow,
-    Hidden, Invalid, VacantRole where nobody could review it, EmergencyOpen.
+    Raises PersonNeeded, NoEmergencyAccess, DutyConflict, NotQualified, NotFound, ClearanceTooLow, Hidden,
+    RecordUnavailable, Invalid, VacantRole where nobody could review it, EmergencyOpen.
     """
     account, person = cases.person_of(by)
     rule = emergency_rules.rule_of(means.policy)
@@ -62,6 +62,7 @@ async def use_emergency(session: AsyncSession, means: Means, plea: Plea, by: Sub
         raise Invalid(errors=faults)
     record = await _described(means.peers, plea.record)
     emergency_rules.ensure_covered(means.policy, by, record.level)
+    ensure_usable(record)
     unit = await directory.unit_of(session, account)
     if unit is None:
         raise Unavailable("The directory has not told of this account yet.")
@@ -97,8 +98,7 @@ async def _described(peers: Peers, record: UUID) -> Descriptor:
     try:
         (described,) = await describe(peers, (record,))
     except NotFound as error:
-        fault = Fault(pointer="/body/record", code="not-found", detail="There is no such record.")
-        raise NotFound(errors=[fault]) from error
+        raise NotFound(errors=[emergency_rules.NO_SUCH_RECORD]) from error
     return described
 
 

@@ -158,6 +158,8 @@ def _disposal_flow(policy: Policy, event: DisposalProposed) -> Flow | None:
 async def _plan(session: AsyncSession, peers: Peers, policy: Policy, wish: Wish, by: Subject, now: datetime) -> Plan:
     account, person = cases.person_of(by)
     records = await describe(peers, wish.records)
+    for record in records:
+        ensure_usable(record)
     flow = rules.flow_of(policy, wish.action, [record.level for record in records])
     unit = await directory.unit_of(session, account)
     if unit is None:
@@ -167,7 +169,7 @@ async def _plan(session: AsyncSession, peers: Peers, policy: Policy, wish: Wish,
 
 
 async def describe(peers: Peers, records: Sequence[UUID]) -> tuple[Descriptor, ...]:
-    """What the records service says of each. Raises NotFound, RecordUnavailable, UpstreamUnavailable."""
+    """What the records service says of each, in whatever state it is. Raises NotFound, UpstreamUnavailable."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int, record: UUID) -> Descriptor:
@@ -179,15 +181,18 @@ async def describe(peers: Peers, records: Sequence[UUID]) -> tuple[Descriptor, .
         if answer.status_code != 200:
             raise UpstreamUnavailable("The records service does not describe the record now.")
         try:
-            described = Descriptor.model_validate_json(answer.content)
+            return Descriptor.model_validate_json(answer.content)
         except ValidationError as error:
             raise UpstreamUnavailable("The records service describes the record in another shape.") from error
-        if described.status not in rules.USABLE:
-            raise RecordUnavailable(record, described.status)
-        return described
 
     first = await one(0, records[0])  # alone, so that one token is fetched and not eight
     return (first, *await asyncio.gather(*(one(n, record) for n, record in enumerate(records) if n)))
+
+
+def ensure_usable(record: Descriptor) -> None:
+    """Raises RecordUnavailable for a record that is not in use. Ask first whether the caller may know of it."""
+    if record.status not in rules.USABLE:
+        raise RecordUnavailable(record.id, record.status)
 
 
 async def _open(
