@@ -131,6 +131,7 @@ async def _stored(worker: Context, producer: str) -> int:
         return int((await session.execute(query, {"producer": producer})).scalar_one())
 
 
+@pytest.mark.invariant(3)
 async def test_forged_signature_is_refused(bench: Bench) -> None:
     consumer = bench.worker.consumer("approvals", ingest(SystemClock()))
     events, head = _chain(SigningKey.generate(), "approvals", [b"{}"])
@@ -139,6 +140,7 @@ async def test_forged_signature_is_refused(bench: Bench) -> None:
     assert await _stored(bench.worker, "approvals") == 0
 
 
+@pytest.mark.invariant(3)
 async def test_gap_another_producer_and_changed_body_are_refused(bench: Bench, cluster: Cluster) -> None:
     consumer = bench.worker.consumer("approvals", ingest(SystemClock()))
     key = SigningKey.read(local_keys.signing_key(cluster.state, "approvals"))

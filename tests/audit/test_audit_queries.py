@@ -112,6 +112,7 @@ async def test_refusal_of_a_known_caller_is_one_event(bench: Bench) -> None:
     assert await _refusals(bench, "insufficient-scope", "list_audit_events") == before + 1
 
 
+@pytest.mark.invariant(6)
 async def test_no_token_and_foreign_tokens_are_unauthenticated(bench: Bench) -> None:
     token = service_token(bench.keys, "http://127.0.0.1:1", "some-app", ["audit:read"])
     for headers in ({}, {"Authorization": f"Bearer {token}"}, {"Txn-Token": "x.y.z"}):

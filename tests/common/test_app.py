@@ -152,6 +152,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.invariant(7)
 @pytest.mark.parametrize(("body", "pointer", "code"), WRONG)
 async def test_faults_are_pointed_at_and_never_repeated(
     http: httpx.AsyncClient, person: dict[str, str], body: object, pointer: str, code: str
@@ -473,6 +474,7 @@ def test_every_category_has_both_languages() -> None:
         assert kind.status >= 400
 
 
+@pytest.mark.invariant(7)
 def test_log_of_libraries_repeats_no_values() -> None:
     cause = KeyError("张三")
     error = ExceptionGroup("of 李四", [ValueError("王五")])

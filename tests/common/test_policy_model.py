@@ -117,6 +117,7 @@ def test_more_kinds_never_lower_the_level(customer: str, importance: str, kinds:
     assert BASE.rank(lower.level) <= BASE.rank(upper.level)
 
 
+@pytest.mark.invariant(7)
 def test_levels_are_ordered_and_unknown_names_are_refused_without_repeating_them() -> None:
     assert [BASE.rank(level) for level in ("internal", "secret", "confidential", "top_secret")] == [0, 1, 2, 3]
     with pytest.raises(UnknownNameError) as caught:

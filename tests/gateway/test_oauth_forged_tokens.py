@@ -164,6 +164,7 @@ def refused(answer: httpx.Response, error: str) -> None:
     assert answer.json()["type"] == "urn:dossier:problem:unauthenticated"
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("row", ROWS)
 async def test_a_forged_token_is_refused(world: World, row: str, path: str) -> None:

@@ -137,6 +137,7 @@ def test_what_is_no_ring_is_refused_by_the_name_of_its_file(content: bytes) -> N
         Ring.decode(content, "keys.json")
 
 
+@pytest.mark.invariant(7)
 def test_an_error_repeats_nothing_of_a_key() -> None:
     ring = Ring(SigningKey.generate()).rotated(NOW).encode().replace(b'"published_at"', b'"published"')
     with pytest.raises(ValueError, match="ring") as error:

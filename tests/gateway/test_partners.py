@@ -31,6 +31,7 @@ async def change(world: World, partner: str, body: dict[str, Any], version: int)
     return await world.call("sysadmin", "PATCH", f"/v1/partners/{partner}", json=body, headers=headers)
 
 
+@pytest.mark.invariant(7)
 async def test_a_partner_is_registered_listed_and_named_in_no_event(world: World) -> None:
     made = await register(world)
     assert (made["state"], made["qualifications"], made["version"]) == ("active", [], 1)

@@ -41,6 +41,7 @@ async def by_socket(world: World, username: str, framing: str, body: str = "") -
     return answer
 
 
+@pytest.mark.invariant(6)
 async def test_a_call_arrives_with_a_txn_token_and_nothing_of_the_callers_credentials(world: World, clerk: str) -> None:
     forged = {
         "Txn-Token": "forged",

@@ -38,6 +38,7 @@ async def test_nobody_passes_without_a_token(world: World, headers: dict[str, st
     assert not world.upstream.received
 
 
+@pytest.mark.invariant(6)
 async def test_forged_tokens_are_refused(world: World) -> None:
     now = world.clock.now()
     real: Tokens = world.proxy.own.state.tokens

@@ -55,6 +55,7 @@ async def test_levels_listed_to_named_people_are_listed_to_those_only_and_marked
     assert ids(await world.get("/v1/records", world.colleague)) == [str(vital), str(plain)]
 
 
+@pytest.mark.invariant(7)
 async def test_the_catalogue_holds_no_content(world: World) -> None:
     fields = world.customer()
     await world.register(fields)

@@ -133,6 +133,7 @@ async def test_a_grant_opens_a_record_that_is_hidden_without_it(world: World) ->
     )
 
 
+@pytest.mark.invariant(5)
 async def test_a_destroyed_record_is_not_found(world: World) -> None:
     record = await world.register()
     await world.owner.execute("UPDATE records SET status = 'destroying'")
@@ -367,6 +368,7 @@ async def test_the_fast_path_and_the_endpoint_answer_alike(world: World) -> None
         assert answers[0].headers["x-request-id"]
 
 
+@pytest.mark.invariant(6)
 async def test_nobody_reads_without_a_token_that_holds(world: World) -> None:
     record = await world.register()
     await world.forget_events()

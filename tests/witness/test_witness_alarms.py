@@ -33,6 +33,7 @@ async def test_each_answer_is_logged_with_what_was_asked(
     assert (level, line["status"], line["held_size"], line["held_root"]) == ("INFO", 409, 7, root)
 
 
+@pytest.mark.invariant(3)
 async def test_a_fork_is_logged_loud_and_both_notes_are_kept_once(
     http: httpx.AsyncClient, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -181,11 +181,13 @@ async def test_a_size_of_zero_with_a_root_is_422(http: httpx.AsyncClient, bench:
     assert (await post(http, request(0, [], f"{text}\n{bench.key.line(text)}"))).status_code == 422
 
 
+@pytest.mark.invariant(3)
 async def test_another_root_for_the_size_that_is_held_is_422(http: httpx.AsyncClient, bench: Bench) -> None:
     await grown(http, bench.log, 7)
     assert (await post(http, bench.log.forked(3).request(7, 7))).status_code == 422
 
 
+@pytest.mark.invariant(3)
 async def test_a_rewritten_log_is_422_with_its_own_proof(http: httpx.AsyncClient, bench: Bench) -> None:
     await grown(http, bench.log, 7)
     for at in range(7):
