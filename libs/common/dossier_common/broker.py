@@ -1,12 +1,27 @@
 """The client of NATS, for parts and for the operator."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 
 from dossier_common import telemetry
 from dossier_common.tls import reason_of
+
+CLOSING_SECONDS: Final = 1.0
+
+
+class _Transport(TcpTransport):
+    """Is closed for certain: after a handshake that failed nobody tells the library, and it would wait for ever."""
+
+    async def wait_closed(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await super().wait_closed()
+        except TimeoutError:
+            return
 
 
 class BrokerClient(Client):
@@ -20,6 +35,13 @@ class BrokerClient(Client):
         if initial_connection and server is not None and server.uri.scheme == "tls":
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        await super()._connect_to_server(s)
+        if type(self._transport) is TcpTransport:
+            closing = _Transport()
+            vars(closing).update(vars(self._transport))
+            self._transport = closing
 
     async def _process_connect_init(self) -> None:
         """Whatever else answers at the address is as no answer: the library tries again after its own errors only.
