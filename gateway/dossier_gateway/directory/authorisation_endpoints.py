@@ -21,7 +21,6 @@ from dossier_gateway.directory.authorisation_schemas import (
     NewAuthorisation,
     NewDecision,
 )
-from dossier_gateway.directory.paging import after_id
 
 router = make_router(tags=["directory"])
 OF_PARTY = objects(Reach.PARTY, otherwise=404)
@@ -67,7 +66,7 @@ async def list_authorisations(
 ) -> Authorisations:
     """What the caller asked for, and what one of his scopes decides; the latest first."""
     seen = authorisations.seen_by(caller)
-    rows = await authorisation_repository.listed(session, seen, page.limit + 1, after_id(page), state)
+    rows = await authorisation_repository.listed(session, seen, page.limit + 1, page.after_id(), state)
     if len(rows) > page.limit:
         page.more(str(rows[page.limit - 1].id))
     texts = _texts(request)
