@@ -119,6 +119,34 @@ def test_prometheus_scrapes_every_worker() -> None:
         assert set(traced[service]["networks"]) == {*services()[service]["networks"], "telemetry"}, service
 
 
+def test_docker_compose_2_reads_the_files_as_they_are_meant(tmp_path: Path) -> None:
+    if shutil.which("go") is None:
+        pytest.skip("the library of docker compose 2 needs Go to be built")
+    folder = tmp_path / "deploy"
+    for name in ("compose", "policies", "postgres", "nats"):
+        shutil.copytree(
+            CHECKOUT / "deploy" / name, folder / name, ignore=shutil.ignore_patterns("secrets", "certificates")
+        )
+    shutil.copyfile(FOLDER / ".env.example", folder / "compose" / ".env")
+    loader = tmp_path / "loader"
+    build = ("go", "build", "-o", loader, ".")
+    subprocess.run(build, cwd=Path(__file__).parent / "loader", check=True, timeout=280)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE", "DOSSIER"))}
+    done = subprocess.run(
+        (loader, *FILES),
+        cwd=folder / "compose",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    read_there = {name: networks for name, *networks in map(str.split, done.stdout.splitlines())}
+    assert set(read_there) == (set(services()) | {"collector", "prometheus"}) - {"ceremony"}
+    assert read_there["audit-worker"] == ["data", "events", "parts", "telemetry", "witnesses"]
+    assert read_there["gateway"] == ["data", "edge", "events", "parts", "telemetry"]
+
+
 def test_prometheus_takes_its_configuration() -> None:
     tool = shutil.which("promtool")
     if tool is None:
