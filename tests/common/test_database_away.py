@@ -12,6 +12,8 @@ from dossier_common.database import unreachable
         asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
         asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
         asyncpg.DiskFullError("could not extend file"),
+        asyncpg.LockNotAvailableError("canceling statement due to lock timeout"),
+        asyncpg.IdleInTransactionSessionTimeoutError("terminating connection due to idle-in-transaction timeout"),
         ConnectionRefusedError(),
     ],
     ids=lambda error: type(error).__name__,

@@ -40,8 +40,10 @@ UNREACHABLE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,  # the role's lock_timeout
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
-"""What a database raises that is away, full or restarting, or that gave way to another; answered with 503."""
+"""What a database raises that is away, full, busy or restarting, or that gave way to another; answered with 503."""
 READINGS, WRITES = 1, 10
 """How many times the backlog's limits stop a reading that is recorded, and a change."""
 
