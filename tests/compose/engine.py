@@ -119,8 +119,11 @@ class Deployment:
         }
         return {**inherited, **self.variables, "PATH": f"{self.folder / 'shim'}:{inherited['PATH']}"}
 
-    def run(self, block: Block) -> str:
-        """What a block of the README printed, in the folder where its reader is by then. Fails when it failed."""
+    def run(self, block: Block, *, seconds: float = 900) -> str:
+        """What a block of the README printed, in the folder where its reader is by then. Fails when it failed.
+
+        Raises TimeoutExpired after so many seconds.
+        """
         text = block.text.replace("localhost:8443", f"localhost:{self.port}")
         # Codes go to a terminal alone, and there is none here: the one thing that is asked for otherwise.
         text = text.replace("run --rm ceremony", "run --rm -T ceremony --json")
@@ -133,7 +136,7 @@ class Deployment:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=seconds,
             check=False,
         )
         assert done.returncode == 0, f"{block.place} failed:\n{done.stdout}\n{done.stderr}\n{self.logs()}"
