@@ -16,6 +16,7 @@ from tests.support.certificates import Authority
 from dossier_common.keys import SigningKey
 from dossier_common.topology import PARTS
 from dossier_local.cluster import Cluster
+from dossier_records.keyring import FileKeyring
 
 Environment = dict[str, str]
 Fault = Callable[[Environment, Path, str], str]
@@ -118,7 +119,8 @@ def passphrase_empty(env: Environment, folder: Path, part: str) -> str:
 
 
 def passphrase_of_another(env: Environment, folder: Path, part: str) -> str:
-    subprocess_line(env | {"DOSSIER_RECORDS_SUPPLEMENT_DIR": "/dev/null/x"}, "dossier_records.worker")  # makes the ring
+    passphrase = Path(env["DOSSIER_RECORDS_KEYRING_PASSPHRASE_FILE"]).read_bytes().strip()
+    FileKeyring(Path(env["DOSSIER_RECORDS_KEYRING_DIR"]), passphrase)  # makes the ring
     env[name := "DOSSIER_RECORDS_KEYRING_PASSPHRASE_FILE"] = str(file_of(folder, b"another"))
     return f"{name}: not the passphrase of the keys in {env['DOSSIER_RECORDS_KEYRING_DIR']}"
 
