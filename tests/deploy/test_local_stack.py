@@ -9,6 +9,9 @@ import pytest
 
 from dossier_common.topology import PARTS
 from dossier_local.launched import RunningStack
+from dossier_local.organisation import second_factor
+from dossier_local.second_factor import Device
+from dossier_local.sign_in import person_token
 
 
 def command_line(pid: int) -> list[str]:
@@ -36,3 +39,12 @@ def test_what_demo_json_tells_is_for_the_owner_alone(stack: RunningStack) -> Non
     assert stack.state.demo_file.stat().st_mode & 0o777 == 0o600
     assert stack.demo["base_url"] == stack.base_url
     assert stack.demo["ports"] == stack.ports
+
+
+async def test_who_left_a_session_behind_that_is_over_signs_in_anew(stack: RunningStack) -> None:
+    officer = stack.demo["accounts"]["wei.guo"]
+    device = Device(second_factor(stack.state, "wei.guo"))
+    async with device.held():
+        device.remember({"dossier-session": "over", "dossier-form": "old"})
+    assert (await person_token(stack.base_url, "wei.guo", officer["password"], device)).access
+    assert device.kept.cookies["dossier-session"] != "over"

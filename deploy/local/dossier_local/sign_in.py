@@ -119,7 +119,7 @@ async def _person_token(base_url: str, username: str, password: str, device: Dev
             answer = await _sign_in(browser, answer, username, password, device)
         code = _code(base_url, username, state, answer)
         if device is not None:
-            device.remember(dict(browser.cookies))
+            device.remember(_newest(browser.cookies))
         sent = {
             "grant_type": "authorization_code",
             "client_id": CLIENT,
@@ -128,6 +128,11 @@ async def _person_token(base_url: str, username: str, password: str, device: Dev
             "code_verifier": verifier,
         }
         return _token(username, await browser.post("/oauth/token", data=sent))
+
+
+def _newest(cookies: httpx.Cookies) -> dict[str, str]:
+    """Each cookie as it is now: what was brought along has no domain, and goes where the gateway has set another."""
+    return {each.name: each.value or "" for each in sorted(cookies.jar, key=lambda each: bool(each.domain))}
 
 
 async def _sign_in(
