@@ -16,6 +16,7 @@ DOCUMENTS = (
     *sorted((CHECKOUT / "docs").glob("*.md")),
     *sorted((CHECKOUT / "docs" / "operators").glob("*.md")),
     CHECKOUT / "deploy" / "README.md",
+    CHECKOUT / "deploy" / "cli" / "README.md",
 )
 STARTS_OR_STOPS = frozenset({"up", "demo", "down", "test", "check", "bench", "faults", "clean"})
 TARGET = re.compile(r"^([a-z]+):.*## ", re.MULTILINE)
