@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.support.certificates import Authority
 from tests.support.listening import web_process
 
-from dossier_common.http1 import Limits
+from dossier_common.door import Limits
 from dossier_gateway.proxy.upstream import Away, Broken, Pool
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -19,7 +19,7 @@ class _Transport(TcpTransport):
     async def wait_closed(self) -> None:
         try:
             async with asyncio.timeout(CLOSING_SECONDS):
-                await super().wait_closed()
+                await super().wait_closed()  # type: ignore[no-untyped-call]  # the library has no types here
         except TimeoutError:
             return
 
@@ -39,7 +39,7 @@ class BrokerClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)
         if type(self._transport) is TcpTransport:
-            closing = _Transport()
+            closing = _Transport()  # type: ignore[no-untyped-call]  # likewise
             vars(closing).update(vars(self._transport))
             self._transport = closing
 
