@@ -162,6 +162,14 @@ def test_a_process_is_given_the_secrets_of_its_own_part_alone(part: str, process
     assert found == {f"dossier-{part}", f"dossier-{part}-tls"}
 
 
+@pytest.mark.parametrize("values", ["production", "own-secrets"])
+def test_of_the_jobs_streams_alone_has_a_key_to_show_a_certificate_with(values: str) -> None:
+    for job in ("roles", "migrate", "partitions", "smoke", "streams"):
+        mounted = {path for path in files(rendered(values).pod(job)) if path.startswith("/run/tls/")}
+        pair = {"/run/tls/tls.crt", "/run/tls/tls.key"} if job == "streams" else set()
+        assert mounted == pair | ({"/run/tls/ca.crt"} if values == "own-secrets" else set()), job
+
+
 def test_every_key_that_is_referred_to_is_in_what_the_command_prints(tmp_path: Path) -> None:
     secrets, certified = tmp_path / "secrets", tmp_path / "certificates"
     secret_files.make(secrets, "https://dossier.example")
@@ -276,7 +284,7 @@ def test_partitions_are_made_by_the_audit_migrator_alone() -> None:
     (job,) = rendered("production").of("CronJob").values()
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     pod = rendered("production").pod("partitions")
-    secrets = {(name, key) for kind, name, key in files(pod).values() if kind == "secret" and "tls" not in name}
+    secrets = {(name, key) for kind, name, key in files(pod).values() if kind == "secret"}
     assert secrets == {("dossier-migrators", "postgres-audit-migrator")}
     assert environment(pod)["DOSSIER_AUDIT_MIGRATOR_URL"].startswith("postgresql://audit_migrator@")
 

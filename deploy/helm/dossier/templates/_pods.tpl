@@ -65,15 +65,16 @@ securityContext:
       {{- end }}
 {{- end -}}
 
+{{- /* A certificate as files, just the keys that are named of its Secret. */ -}}
 {{- define "dossier.certificateVolume" -}}
 - name: tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ .secret }}
     defaultMode: 0440
     items:
-      - {key: tls.crt, path: tls.crt}
-      - {key: tls.key, path: tls.key}
-      - {key: ca.crt, path: ca.crt}
+      {{- range .keys }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
 {{- end -}}
 
 {{- define "dossier.caSource" -}}
@@ -83,10 +84,16 @@ securityContext:
       - {key: ca.pem, path: ca.pem}
 {{- end -}}
 
-{{- /* The pod of a job: `name`, `args`, `account`, `secrets` (sources), `variables`. */ -}}
+{{- /* The pod of a job: `name`, `args`, `account`, `secrets` (sources), `variables`; `certified` where it shows the
+operator's certificate, whose CA the others need too where they are given no other. */ -}}
 {{- define "dossier.jobPod" -}}
 {{- $values := .root.Values -}}
 {{- $variables := .variables -}}
+{{- $keys := list -}}
+{{- if $values.tls.mutual -}}
+{{- if .certified }}{{ $keys = list "tls.crt" "tls.key" }}{{ end -}}
+{{- if not $values.ca }}{{ $keys = append $keys "ca.crt" }}{{ end -}}
+{{- end -}}
 {{- with include "dossier.caFile" .root }}{{ $_ := set $variables "DOSSIER_CA_FILE" . }}{{ end -}}
 metadata:
   {{- include "dossier.podMetadata" (dict "root" .root "component" .name) | nindent 2 }}
@@ -111,7 +118,7 @@ spec:
         {{- if $values.ca }}
         - {name: configuration, mountPath: /etc/dossier, readOnly: true}
         {{- end }}
-        {{- if $values.tls.mutual }}
+        {{- if $keys }}
         - {name: tls, mountPath: /run/tls, readOnly: true}
         {{- end }}
   volumes:
@@ -131,8 +138,8 @@ spec:
         sources:
           {{- include "dossier.caSource" . | nindent 10 }}
     {{- end }}
-    {{- if $values.tls.mutual }}
-    {{- include "dossier.certificateVolume" $values.tls.secrets.operator | nindent 4 }}
+    {{- with $keys }}
+    {{- include "dossier.certificateVolume" (dict "secret" $values.tls.secrets.operator "keys" .) | nindent 4 }}
     {{- end }}
 {{- end -}}
 
