@@ -1,4 +1,4 @@
-"""Hooks of `schemathesis run`: give most cases real ids and bodies, and write down what each call was answered.
+"""Hooks of `schemathesis run`: say who sends a case, give most cases real ids and bodies, write down the answers.
 
 A case that is wrong in one place gets good values in all others, so that it reaches the code behind what it tests.
 Of the cases that are right by the schema, one of three is sent as it was generated.
@@ -6,52 +6,61 @@ Of the cases that are right by the schema, one of three is sent as it was genera
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext, Response, SerializationContext
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.transport.serialization import serialize_binary
-from tests.contract.prepared import GOOD, POOLS, SEEN, TURN, Good, Prepared
+from tests.contract.prepared import GOOD, POOLS, ROTA, SEEN, Good, Prepared
+from tests.contract.rota import Rota
 
 
 class Run:
-    """What the hooks of one run share."""
+    """What the hooks share; the cases come from several threads."""
 
     def __init__(self) -> None:
-        self._prepared = Prepared(json.loads(Path(os.environ[POOLS]).read_text()), int(os.environ[TURN]))
+        self._prepared = Prepared(json.loads(Path(os.environ[POOLS]).read_text()))
+        self._rota = Rota.read(json.loads(Path(os.environ[ROTA]).read_text()))
         self._seen = Path(os.environ[SEEN])
-        self._right: Counter[str] = Counter()
+        self._turn = Lock()
 
     def fill(self, case: Case[Any]) -> None:
-        """Puts good values into a case, where it is not wrong on purpose."""
-        operation = _id(case)
-        if operation not in GOOD:
-            return
-        components = case.meta.components if case.meta else {}
-        wrong = {place for place, each in components.items() if each.mode is GenerationMode.NEGATIVE}
-        turn = -1
-        if not wrong:
-            turn = self._right[operation] % 3
-            self._right[operation] += 1
-            if turn == 2:
-                return
-        _put(case, GOOD[operation](self._prepared), wrong, alone=turn == 0)
-        if turn == 0 and case.method == "POST":
-            case.headers["Idempotency-Key"] = self._prepared.name(operation)
+        """Puts the caller's token and good values into a case, where it is not wrong on purpose."""
+        operation, wrong = _id(case), _wrong(case)
+        with self._turn:
+            turn = self._rota.next(operation, right=not wrong)
+            alone, as_generated = not wrong and turn.number % 3 == 0, not wrong and turn.number % 3 == 2
+            make = None if as_generated else GOOD.get(operation)
+            good = make(self._prepared) if make else None
+            name = self._prepared.name(operation)
+        if turn.authorization is not None:
+            case.headers["Authorization"] = turn.authorization
+        if good is not None:
+            _put(case, good, wrong, alone=alone)
+            if alone and case.method == "POST":
+                case.headers["Idempotency-Key"] = name
 
-    def note(self, case: Case[Any], status: int) -> None:
+    def note(self, case: Case[Any], response: Response) -> None:
         """Writes down an answer; one to another verb than the operation's does not count for it."""
         if case.method.upper() == case.operation.method.upper():
-            with self._seen.open("a", encoding="utf-8") as seen:
-                seen.write(f"{json.dumps({'operation': _id(case), 'status': status})}\n")
+            role = self._rota.role(case.headers.get("Authorization"))
+            line = {"role": role, "operation": _id(case), "status": response.status_code}
+            with self._turn, self._seen.open("a", encoding="utf-8") as seen:
+                seen.write(f"{json.dumps(line)}\n")
 
 
 def _id(case: Case[Any]) -> str:
     found: str = case.operation.definition.raw["operationId"]
     return found
+
+
+def _wrong(case: Case[Any]) -> set[ParameterLocation]:
+    """The places of a case that are wrong on purpose."""
+    components = case.meta.components if case.meta else {}
+    return {place for place, each in components.items() if each.mode is GenerationMode.NEGATIVE}
 
 
 def _put(case: Case[Any], good: Good, wrong: set[ParameterLocation], *, alone: bool) -> None:
@@ -87,4 +96,4 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 @schemathesis.hook
 def after_call(context: HookContext, case: Case[Any], response: Response) -> None:
-    run.note(case, response.status_code)
+    run.note(case, response)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+from tests.contract.answers import Documented
 from tests.contract.matrix_callers import Called
 from tests.contract.matrix_objects import BY_BODY, CLASSIFIED, NONE_THERE, OPEN, good, target, unknown
 from tests.contract.prepared import Good, Prepared
@@ -60,6 +61,7 @@ class Calls:
     """Makes the calls of cells, at most so many at once, over one prepared state."""
 
     http: httpx.AsyncClient
+    documented: Documented
     there: Prepared
     plaintext: frozenset[str]
     faults: list[str] = field(default_factory=list)
@@ -120,8 +122,8 @@ class Calls:
 
     async def _fault(self, cell: Cell, values: Good, shown: str | None, answer: httpx.Response) -> str | None:
         """What is wrong with an answer, or None."""
-        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return "an error of the server"
+        if undocumented := self.documented.fault(cell.operation.id, values.path, answer):
+            return undocumented
         if self._secret.search(answer.text):
             return "shows content"
         if cell.expected.passes:

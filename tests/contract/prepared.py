@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-POOLS, SEEN, TURN = "DOSSIER_CONTRACT_POOLS", "DOSSIER_CONTRACT_SEEN", "DOSSIER_CONTRACT_TURN"
-"""Environment: file with the prepared state, file to be written, number of this run among those of all roles."""
+POOLS, ROTA, SEEN = "DOSSIER_CONTRACT_POOLS", "DOSSIER_CONTRACT_ROTA", "DOSSIER_CONTRACT_SEEN"
+"""Environment: files with the prepared state and with who calls, and the file to be written."""
 PURPOSE: Final = "complaint_handling"
 EXPLAINED: Final = {"action": "view", "purpose": PURPOSE}
 AGREEMENT: Final = {"qualification": "agreement", "evidence": "contract", "valid_from": "2026-11-01"}
@@ -25,10 +25,10 @@ class Good:
 
 
 class Prepared:
-    """The prepared state. Each run begins at another place of a pool, as some things can be used once only."""
+    """The prepared state. Things of a pool are taken in turn, as some can be used once only."""
 
-    def __init__(self, pools: Mapping[str, list[Any]], turn: int) -> None:
-        self._pools, self._first = pools, turn
+    def __init__(self, pools: Mapping[str, list[Any]]) -> None:
+        self._pools = pools
         self._taken: Counter[str] = Counter()
         self._named: Counter[str] = Counter()
 
@@ -36,7 +36,7 @@ class Prepared:
         """The next of a pool, and the first again after the last."""
         things = self._pools[pool]
         self._taken[pool] += 1
-        return things[(self._first + self._taken[pool] - 1) % len(things)]
+        return things[(self._taken[pool] - 1) % len(things)]
 
     def at(self, pool: str, place: int) -> Any:
         """One of a pool, the same each time."""
@@ -45,7 +45,7 @@ class Prepared:
     def name(self, of: str) -> str:
         """A name that nothing has yet."""
         self._named[of] += 1
-        return f"{of}-{self._first}-{self._named[of]}"
+        return f"{of}-{self._named[of]}"
 
 
 def _by_id(parameter: str, pool: str, body: Any = None) -> Callable[[Prepared], Good]:

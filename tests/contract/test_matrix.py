@@ -6,13 +6,14 @@ departments (OWASP API1, API3, API5: BOLA, BOPLA, BFLA).
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import pytest
 from tests.conftest import RunningStack
+from tests.contract.answers import Documented
 from tests.contract.matrix_bodies import added, loose
 from tests.contract.matrix_callers import Called, Callers
 from tests.contract.matrix_calls import AT_ONCE, Calls, Cell, cells, slug
@@ -23,17 +24,15 @@ from tests.contract.seed import EMPLOYEE, Seed
 
 from dossier_local import matrix as matrices
 from dossier_local.client import Client, connected
-from dossier_local.cluster import temporary_state
-from dossier_local.launched import launched
 from dossier_local.matrix import SEVERAL, Matrix, Operation, Whose
 from dossier_local.people import SECURITY
 
 PACK = "service-desk"
 """The pack of the embedded stack."""
-LIMITS = ("CALLS_PER_SECOND", "CALLS_AT_ONCE", "SIGN_INS_PER_SECOND", "SIGN_INS_AT_ONCE")
 TIMEOUT = 60
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
+"""The stack and its objects are made in the set-up of the first test that calls."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,6 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def own_stack() -> Iterator[RunningStack]:
-    """Not that of the other tests, whose rates would not suffice."""
-    with pytest.MonkeyPatch.context() as patch, temporary_state() as state:
-        for name in LIMITS:
-            patch.setenv(f"DOSSIER_GATEWAY_{name}", "100000")
-        patch.setenv("DOSSIER_GATEWAY_ACCESS_TOKEN_MINUTES", "60")
-        with launched(state) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
 async def world(own_stack: RunningStack) -> AsyncIterator[World]:
     """The objects first, and then the people who have no part in them."""
     limits = httpx.Limits(max_connections=AT_ONCE)
@@ -77,7 +65,8 @@ async def world(own_stack: RunningStack) -> AsyncIterator[World]:
     ):
         pools = await Seed(client, own_stack.demo).make()
         callers = await Callers(own_stack, client, matrix).make()
-        calls = Calls(http, Prepared(pools, 0), frozenset(pools["plaintext"]))
+        documented = Documented((await http.get("/openapi.json")).raise_for_status().json())
+        calls = Calls(http, documented, Prepared(pools), frozenset(pools["plaintext"]))
         yield World(own_stack, client, pools, callers, matrix, calls)
 
 
