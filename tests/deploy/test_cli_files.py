@@ -345,7 +345,7 @@ def test_a_ca_that_ends_is_said_and_kept(tmp_path: Path) -> None:
     late = NOW + timedelta(days=certificates.CA_DAYS - 100)
     certificates.make(folder, [], [], late)
     assert leaf(folder, "nats").not_valid_after_utc == leaf(folder, "ca").not_valid_after_utc
-    with pytest.raises(certificates.Refused, match="ends on 2036"):
+    with pytest.raises(Refused, match="ends on 2036"):
         certificates.make(folder, [], [], late + timedelta(days=50))
 
 
