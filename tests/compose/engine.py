@@ -40,7 +40,8 @@ class Step(IntEnum):
     LOOK = 4
     AGAIN = 5
     RENEW = 6
-    OBSERVE = 7
+    ROTATE = 7
+    OBSERVE = 8
 
 
 def why_not() -> str | None:

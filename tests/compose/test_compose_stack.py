@@ -123,4 +123,5 @@ def test_what_the_readme_shows_besides_works(deployment: Deployment) -> None:
     assert all(service in said for service in PROCESSES)
     deployment.run(blocks[Step.OBSERVE])
     deployment.run(blocks[Step.RENEW])
+    deployment.run(blocks[Step.ROTATE])
     deployment.until_healthy()
