@@ -93,6 +93,6 @@ def test_no_pack_takes_the_guard_from_the_accounts_of_officers(tmp_path: Path, n
 def test_who_does_an_operation_never_holds_the_scope_that_authorises_it(pack: str) -> None:
     policy = load_policy(FOLDER / f"{pack}.yaml")
     assert set(DONE_WITH) == set(Operation)
-    deciding = {Scope.ROLES_ASSIGN} | {each for rule in policy.maintenance for each in rule.deciders(Scope)}
+    deciding = {Scope.ROLES_ASSIGN} | {each for rule in policy.maintenance for each in rule.deciders(set(Scope))}
     for scope in set(DONE_WITH.values()):
         assert all(policy.conflicts_in({scope, each}) for each in deciding)
