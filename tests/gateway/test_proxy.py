@@ -14,6 +14,7 @@ from tests.gateway.world import PASSWORD, World, read
 from tests.support.authorization import tokens
 from tests.support.waiting import eventually
 
+from dossier_common.standing import Status
 from dossier_gateway.proxy.upstream import Pool
 from dossier_local.cluster import Cluster
 
@@ -307,3 +308,22 @@ async def test_many_at_once_all_pass(world: World, clerk: str) -> None:
 
     answers = await asyncio.gather(*(one() for _ in range(100)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_nothing_is_forwarded_while_the_gateway_may_not_work(
+    world: World, clerk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unchanged() -> Status:
+        return Status.CLOCK_OFF
+
+    token = await world.token(clerk)
+    before = len(world.upstream.received)
+    monkeypatch.setattr(world.proxy._standing, "look", unchanged)
+    monkeypatch.setattr(world.proxy._standing, "open", False)  # its value
+    for path in ("/v1/records", "/v1/me", "/oauth/jwks.json"):
+        answer = await world.http.get(path, headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:dossier:problem:upstream-unavailable")
+    assert len(world.upstream.received) == before
+    ready = await world.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"status": "clock-off"})
+    assert (await world.http.get("/healthz")).status_code == 200

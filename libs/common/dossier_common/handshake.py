@@ -59,8 +59,12 @@ class Handshake(asyncio.Protocol):
         peer = address_of(transport, "peername")
         self._address = peer[0] if peer else ""
         if self.protocol.door.enter(self, self._address):
-            connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            self._task = self._loop.create_task(self._shake(connection))
+            try:
+                connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            except OSError:  # no file is left: as if it had not been accepted
+                self.protocol.door.leave(self, self._address)
+            else:
+                self._task = self._loop.create_task(self._shake(connection))
         transport.abort()
 
     def look(self, now: float) -> None:
