@@ -14,6 +14,7 @@ from tests.support.command import dossier
 
 from dossier_audit.log.notes import NoteKey
 from dossier_cli import accounts, certificates
+from dossier_cli.errors import Refused
 from dossier_common.keys import SigningKey
 from dossier_common.tls import Tls
 from dossier_common.topology import PARTS
