@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.compose.engine import PROCESSES, Deployment, docker
+from tests.compose.engine import Deployment, docker
 
 from dossier_common.topology import PARTS
 
