@@ -45,7 +45,7 @@ def test_a_page_comes_after_the_keys_that_the_last_one_ended_with() -> None:
     assert page("2026-11-22", str(ID)).starts(due) == (date(2026, 11, 22), ID)
 
 
-@pytest.mark.parametrize("keys", [("x",), (5,), (str(ID), str(ID)), (None,)], ids=str)
+@pytest.mark.parametrize("keys", [("x",), (5,), (str(ID), str(ID)), (None,)], ids=["text", "number", "two", "none"])
 def test_keys_of_another_version_are_a_problem_of_the_caller(keys: tuple[Any, ...]) -> None:
     with pytest.raises(Malformed):
         page(*keys).after_id()
