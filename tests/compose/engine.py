@@ -118,7 +118,8 @@ class Deployment:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "DOSSIER_"))
         }
-        return {**inherited, **self.variables, "PATH": f"{self.folder / 'shim'}:{inherited['PATH']}"}
+        wide = {"COLUMNS": "999"}  # a table whose cells are broken says no name
+        return {**inherited, **self.variables, **wide, "PATH": f"{self.folder / 'shim'}:{inherited['PATH']}"}
 
     def run(self, block: Block, *, seconds: float = 900) -> str:
         """What a block of the README printed, in the folder where its reader is by then. Fails when it failed.
