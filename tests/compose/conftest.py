@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def copy() -> Iterator[Path]:
     """The checkout, as far as the README's commands need it, with the environment that is there."""
     if reason := engine.why_not():
@@ -51,7 +51,7 @@ def copy() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(copy: Path) -> Iterator[Deployment]:
     """Installed by the README's first blocks: image, settings, secrets, certificates, start, ceremony."""
     port = free_port()
@@ -93,7 +93,7 @@ def deployment(copy: Path) -> Iterator[Deployment]:
             running.compose("down", "--volumes", "--timeout", "5", check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image(copy: Path, deployment: Deployment) -> str:
     """The image that the README's first command makes."""
     assert deployment.folder == copy
