@@ -38,6 +38,9 @@ async def acted(bench: Bench, person: UUID, records: list[UUID]) -> None:
 
     async with running(bench.producer.relay().run()), running(bench.consumer().run()):
         await eventually(stored, len(deeds))
+    # One of them is of another part, which NATS takes from retention in no batch: it came by the feed, and that is all.
+    async with bench.producer.database.transaction() as session:
+        await session.execute(text("UPDATE outbox_state SET published_seq = seq"))
 
 
 async def asked(bench: Bench, query: str, *scopes: str) -> httpx.Response:

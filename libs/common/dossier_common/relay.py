@@ -209,7 +209,7 @@ class Relay:
                 await self._deliver(*batch)
             except (NatsError, TimeoutError, OSError, UpstreamUnavailable) as error:
                 metrics.NOT_DELIVERED.add(1)
-                telemetry.log().warning("not-delivered", error=type(error).__name__)
+                telemetry.log().warning("not-delivered", error=type(error).__name__, detail=str(error)[:200])
                 await asyncio.sleep(waiting)
                 waiting = min(waiting * 2, _LONGEST_WAIT)
                 continue
