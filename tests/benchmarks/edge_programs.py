@@ -8,7 +8,7 @@ nothing else: what the gateway costs above it are its checks.
 import asyncio
 import sys
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from dossier_common.door import Limits
 from dossier_common.http1 import http1
+from dossier_common.tls import Tls
 from dossier_gateway.proxy.forward import Forwarder
 from dossier_gateway.proxy.headers import Inbound
 from dossier_gateway.settings import Settings
@@ -53,7 +54,13 @@ class Bare:
     """The gateway's server and forwarder without anything between them."""
 
     def __init__(self, base: str) -> None:
-        values = {"forwarded_body": 1 << 20, "upstream_seconds": 35, "call_seconds": 60, "upstream_connections": 128}
+        values: dict[str, Any] = {
+            "forwarded_body": 1 << 20,
+            "upstream_seconds": 35,
+            "call_seconds": 60,
+            "upstream_connections": 128,
+        }
+        values["tls"] = Tls()
         self._settings = cast("Settings", SimpleNamespace(common=SimpleNamespace(peers={"part": base}), **values))
         self._forwarder: Forwarder | None = None
 

@@ -13,6 +13,7 @@ from tests.gateway.wire import OK, Part, part
 from tests.support.waiting import eventually
 
 from dossier_common.problems import Malformed, Problem, RequestTimeout, TooLarge, UpstreamUnavailable
+from dossier_common.tls import Tls
 from dossier_gateway.proxy.forward import Forwarder, Gone
 from dossier_gateway.proxy.headers import Inbound
 from dossier_gateway.settings import Settings
@@ -79,6 +80,7 @@ async def line_to(served: Part, **more: Any) -> AsyncIterator[Line]:
         "upstream_seconds": 5.0,
         "call_seconds": 20.0,
         "upstream_connections": 4,
+        "tls": Tls(),
     } | more
     peers = {"records": f"http://127.0.0.1:{served.port}"}
     settings = cast("Settings", SimpleNamespace(common=SimpleNamespace(peers=peers), **values))

@@ -263,7 +263,6 @@ class Approvals:
             ["grants:revoke", "grants:read"],
             account=grant.holder_account,
             person=grant.holder_person,
-            at=world.clock.now(),
         )
         answer = await self.http.post(
             f"/v1/grants/{grant.grant}/revocation", json={"reason": "lost"}, headers={"Txn-Token": token}
@@ -291,7 +290,7 @@ async def approvals(world: World, cluster: Cluster) -> AsyncIterator[Approvals]:
         context = await stack.enter_async_context(working("approvals", settings, world.clock))
         follower = await stack.enter_async_context(working("records", world.settings, world.clock))
         for peers in (follower.peers, world.app.state.peers):
-            introduce(peers, world.keys, {"approvals": app}, world.clock)
+            introduce(peers, world.keys, {"approvals": app})
         yield Approvals(app, http, context, context.relay(), follower.consumer("approvals", handlers.apply), owner)
     await owner.close()
 
@@ -311,7 +310,7 @@ async def test_a_revocation_cannot_get_stuck(world: World, approvals: Approvals)
     assert await statuses() == [200, 200]
     introduce(world.app.state.peers, world.keys, {})  # while it is fresh, approvals is not needed
     assert await statuses() == [200, 200]
-    introduce(world.app.state.peers, world.keys, {"approvals": approvals.app}, world.clock)
+    introduce(world.app.state.peers, world.keys, {"approvals": approvals.app})
 
     world.clock.advance(SECOND)
     await approvals.revoke(world, revoked)  # the relay is dead: the event gets no number, and NATS never has it

@@ -17,7 +17,7 @@ from tests.support.tokens import ISSUER, TestKeys, service_token
 from tests.support.waiting import eventually
 
 from dossier_common.auth import Verifier
-from dossier_common.clock import Clock, SystemClock
+from dossier_common.clock import Clock
 from dossier_common.peers import Peers
 from dossier_common.settings import PartSettings
 from dossier_common.worker import Context, opened
@@ -69,17 +69,13 @@ async def working(part: str, settings: PartSettings, clock: Clock | None = None)
         yield context
 
 
-def introduce(peers: Peers, keys: TestKeys, apps: Mapping[str, FastAPI], clock: Clock | None = None) -> None:
-    """Lets a part call these applications, with tokens of a gateway that has the test's keys; all others are away.
-
-    `clock` is that of the applications, where it stands still.
-    """
-    issued_at = (clock or SystemClock()).now
+def introduce(peers: Peers, keys: TestKeys, apps: Mapping[str, FastAPI]) -> None:
+    """Lets a part call these applications, with tokens of a gateway that has the test's keys; all others are away."""
 
     async def token(request: Request) -> JSONResponse:
         form = await request.form()
         audience = str(form["resource"]).rsplit(":", 1)[-1]
-        issued = service_token(keys, audience, str(form["client_id"]), str(form["scope"]).split(), at=issued_at())
+        issued = service_token(keys, audience, str(form["client_id"]), str(form["scope"]).split())
         return JSONResponse({"access_token": issued, "token_type": "Bearer", "expires_in": 300})
 
     async def jwks(_request: Request) -> JSONResponse:
