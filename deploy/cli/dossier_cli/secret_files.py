@@ -183,7 +183,7 @@ def _foreign_account(folder: Path) -> str | None:
 
 def _vkey(folder: Path, issuer: str) -> str:
     from dossier_audit import rules  # noqa: PLC0415  # the one command that needs to know of the log
-    from dossier_audit.log.notes import ED25519, NoteKey  # noqa: PLC0415
+    from dossier_audit.log.notes import ED25519, NoteKey  # noqa: PLC0415  # when the command runs
 
     return NoteKey(rules.address(issuer), ED25519, _signing_key(folder / LOG_KEY).public_bytes()).vkey()
 
