@@ -23,7 +23,7 @@ from dossier_common.ids import new_id
 from dossier_common.policy import Operation, Policy, UnknownNameError
 from dossier_common.problems import Conflict
 from dossier_gateway.directory import access, repository
-from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.authorisations import authorised, authorised_on
 from dossier_gateway.directory.known import of_another
 from dossier_gateway.directory.offboarding_repository import held_by_others
 from dossier_gateway.directory.repository import AccountRow, Reading
@@ -105,15 +105,8 @@ async def issue_enrolment(
     account = await of_another(session, account_id, by)
     if account.state == "disabled":
         raise Conflict("The account is disabled.")
-    await authorised(
-        session,
-        policy,
-        Operation.ENROLMENTS_ISSUE,
-        object_=account.id,
-        person=account.person,
-        authorisation=authorisation,
-        by=by,
-        clock=clock,
+    await authorised_on(
+        session, policy, Operation.ENROLMENTS_ISSUE, account, authorisation=authorisation, by=by, clock=clock
     )
     code = await _enrolment(session, account.id, clock, term)
     await outbox.add(session, EnrolmentIssued(account=account.id, person=account.person), by=by, at=clock.now())
@@ -189,15 +182,8 @@ async def disable(
     now = clock.now()
     held = await Reading(session).assignments(account.id, now)
     await ensure_offices_kept(session, policy, account.person, [each.role for each in held], now)
-    await authorised(
-        session,
-        policy,
-        Operation.ACCOUNTS_DISABLE,
-        object_=account.id,
-        person=account.person,
-        authorisation=authorisation,
-        by=by,
-        clock=clock,
+    await authorised_on(
+        session, policy, Operation.ACCOUNTS_DISABLE, account, authorisation=authorisation, by=by, clock=clock
     )
     await repository.change_account(session, account.id, state="disabled")
     disabled = AccountDisabled(account=account.id, person=account.person, reason=reason.value)
@@ -222,15 +208,8 @@ async def enable(
     account = await of_another(session, account_id, by)
     if account.state != "disabled":
         raise Conflict("The account is not disabled.")
-    await authorised(
-        session,
-        policy,
-        Operation.ACCOUNTS_ENABLE,
-        object_=account.id,
-        person=account.person,
-        authorisation=authorisation,
-        by=by,
-        clock=clock,
+    await authorised_on(
+        session, policy, Operation.ACCOUNTS_ENABLE, account, authorisation=authorisation, by=by, clock=clock
     )
     state = "active" if await repository.has_password(session, account.id) else "invited"
     await repository.change_account(session, account.id, state=state)

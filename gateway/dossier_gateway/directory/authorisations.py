@@ -23,7 +23,7 @@ from dossier_common.texts import SealedTexts
 from dossier_gateway.directory import authorisation_repository as repository
 from dossier_gateway.directory import client_repository
 from dossier_gateway.directory.authorisation_repository import AuthorisationRow, Seen
-from dossier_gateway.directory.repository import Reading, lock_person
+from dossier_gateway.directory.repository import AccountRow, Reading, lock_person
 from dossier_gateway.directory.rules import ensure_not_himself, scopes_of_known
 from dossier_gateway.errors import AuthorisationRequired, SelfApproval, UnknownReference
 
@@ -77,6 +77,29 @@ async def authorised(
     await repository.use(session, row.id, now)
     used = AuthorisationUsed(authorisation=row.id, operation=row.operation, object=row.object)
     await outbox.add(session, used, by=by, at=now)
+
+
+async def authorised_on(
+    session: AsyncSession,
+    policy: Policy,
+    operation: Operation,
+    account: AccountRow,
+    *,
+    authorisation: UUID | None,
+    by: Subject,
+    clock: Clock,
+) -> None:
+    """As `authorised`, for an operation on an account: whose it is cannot be left out, so officers stay guarded."""
+    await authorised(
+        session,
+        policy,
+        operation,
+        object_=account.id,
+        person=account.person,
+        authorisation=authorisation,
+        by=by,
+        clock=clock,
+    )
 
 
 @dataclass(frozen=True, slots=True)

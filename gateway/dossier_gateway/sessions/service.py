@@ -13,7 +13,7 @@ from dossier_common.contracts.gateway import PasswordExpired, SecondFactorReset,
 from dossier_common.identity import Subject
 from dossier_common.policy import Operation, Policy
 from dossier_common.problems import Conflict, NotFound
-from dossier_gateway.directory.authorisations import authorised
+from dossier_gateway.directory.authorisations import authorised_on
 from dossier_gateway.directory.known import of_another
 from dossier_gateway.oauth import credentials
 from dossier_gateway.sessions import repository
@@ -63,15 +63,8 @@ async def end_by_officer(
 ) -> None:
     """Ends one session of an account, or all. Raises NotFound, SelfManagement, AuthorisationRequired."""
     account = await of_another(session, account_id, by)
-    await authorised(
-        session,
-        policy,
-        Operation.SESSIONS_END,
-        object_=account.id,
-        person=account.person,
-        authorisation=authorisation,
-        by=by,
-        clock=clock,
+    await authorised_on(
+        session, policy, Operation.SESSIONS_END, account, authorisation=authorisation, by=by, clock=clock
     )
     now = clock.now()
     ended = await end_sessions(session, [account.id], reason=Reason.OFFICER, by=by, now=now, term=term, only=only)
@@ -117,15 +110,8 @@ async def reset_second_factor(
     account = await of_another(session, account_id, by)
     if not await credentials.has_factor(session, account.id):
         raise NotFound("The account has no second factor.")
-    await authorised(
-        session,
-        policy,
-        Operation.SECOND_FACTOR_RESET,
-        object_=account.id,
-        person=account.person,
-        authorisation=authorisation,
-        by=by,
-        clock=clock,
+    await authorised_on(
+        session, policy, Operation.SECOND_FACTOR_RESET, account, authorisation=authorisation, by=by, clock=clock
     )
     now = clock.now()
     await credentials.remove_factor(session, account.id)
