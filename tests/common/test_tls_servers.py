@@ -1,10 +1,14 @@
 """TLS towards PostgreSQL and NATS: what is verified, and that nothing is said in plain text where TLS was asked for."""
 
 import asyncio
+import gc
 import json
+import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -240,6 +244,45 @@ async def test_no_password_is_sent_to_who_says_that_nats_needs_no_tls(authority:
         assert len(await connected(server.sockets[0].getsockname()[1], authority.tls("client"))) == 1
     assert heard[:1] == b"\x16"  # the beginning of a handshake
     assert b"not for everybody" not in heard
+
+
+@contextmanager
+def a_server_that_says_no_farewell(authority: Authority) -> Iterator[int]:
+    """Does all that NATS does at first, and reads no more after it: its end of the connection never closes."""
+    done = threading.Event()
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        plain.sendall(b"INFO " + json.dumps({"version": "2.14.0", "max_payload": 1048576}).encode() + b"\r\n")
+        context = authority.tls("server").server
+        assert context is not None
+        with context.wrap_socket(plain, server_side=True) as taken:
+            heard = b""
+            while b"PING\r\n" not in heard:
+                heard += taken.recv(65536)
+            taken.sendall(b"PONG\r\n")
+            done.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            thread.join()
+
+
+async def test_no_connection_outlives_its_client_though_the_other_end_says_no_farewell(authority: Authority) -> None:
+    with a_server_that_says_no_farewell(authority) as port, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        client = BrokerClient()
+        await client.connect(f"tls://127.0.0.1:{port}", tls=authority.tls("client").client, allow_reconnect=False)
+        await client.close()
+        del client
+        gc.collect()
+    assert [str(each.message) for each in warned] == []
 
 
 async def test_a_trouble_is_said_once_until_the_connection_is_back() -> None:

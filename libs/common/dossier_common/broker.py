@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, Final
+from urllib.parse import ParseResult
 
 from nats.aio.client import Client, Srv
 from nats.aio.transport import TcpTransport
@@ -14,14 +15,25 @@ CLOSING_SECONDS: Final = 1.0
 
 
 class _Transport(TcpTransport):
-    """Is closed for certain: after a handshake that failed nobody tells the library, and it would wait for ever."""
+    """Is closed for certain: no connection outlives the wait for its other end's farewell, or the next connection."""
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        self.abort()
+        await super().connect(uri, buffer_size, connect_timeout)
 
     async def wait_closed(self) -> None:
+        # After a handshake that failed nobody tells the library, and it would wait for ever.
         try:
             async with asyncio.timeout(CLOSING_SECONDS):
                 await super().wait_closed()  # type: ignore[no-untyped-call]  # the library has no types here
         except TimeoutError:
-            return
+            self.abort()
+
+    def abort(self) -> None:
+        """Ends the connection, if there is one, without waiting for the other end."""
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
 
 
 class BrokerClient(Client):
@@ -46,13 +58,13 @@ class BrokerClient(Client):
     async def _process_connect_init(self) -> None:
         """Whatever else answers at the address is as no answer: the library tries again after its own errors only.
 
-        It also forgets to close what it gives up when it reconnects.
+        It also forgets to close what it gives up.
         """
         try:
             await super()._process_connect_init()
-        except (NatsError, OSError, ValueError) as error:
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call]  # the library declares no types here
+        except BaseException as error:
+            if isinstance(self._transport, _Transport):
+                self._transport.abort()
             # A line that is too long, is no text, or lacks what the protocol wants. A certificate's error is both.
             if isinstance(error, ValueError) and not isinstance(error, OSError):
                 raise NatsError("what answers does not speak NATS") from error
