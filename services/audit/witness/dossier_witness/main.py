@@ -65,7 +65,7 @@ def run(config: ConfigFile) -> None:
     import uvicorn  # noqa: PLC0415  # the other commands need no server
 
     from dossier_witness.app import application  # noqa: PLC0415
-    from dossier_witness.witness import Witness  # noqa: PLC0415
+    from dossier_witness.witness import Witness  # noqa: PLC0415  # likewise
 
     log = _logger()
     with _told():
