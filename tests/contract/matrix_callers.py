@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dossier_common.policy import Policy
-from dossier_common.scopes import FOR_PEOPLE
+from dossier_common.scopes import FOR_PEOPLE, ONLY_PERSONS
 from dossier_local.client import Client
 from dossier_local.launched import RunningStack
 from dossier_local.matrix import APPLICATION, NOBODY, SEVERAL, Caller, Matrix, Whose, compatible_roles
@@ -77,9 +77,9 @@ class Callers:
         return Called(caller, whose, token.access)
 
     async def _applications(self) -> list[Called]:
-        """One for each set of scopes that one hand may hold; together they have all."""
-        found = []
-        for number, scopes in enumerate(hands(self._matrix.policy, sorted(map(str, FOR_PEOPLE)))):
+        """One for each set of scopes that one hand may hold; together they have all that an application may have."""
+        found, for_applications = [], sorted(map(str, FOR_PEOPLE - ONLY_PERSONS))
+        for number, scopes in enumerate(hands(self._matrix.policy, for_applications)):
             name = f"matrix-application-{number}"
             new: dict[str, Any] = {"id": name, "title": name, "grant_types": ["client_credentials"], "scopes": scopes}
             made = (await self._client.as_(ADMINISTRATOR).post("/v1/clients", new)).expecting(201)

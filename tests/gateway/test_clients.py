@@ -7,11 +7,14 @@ from typing import Any
 import httpx
 import pytest
 from joserfc import jwt
+from sqlalchemy import update
 from tests.gateway.test_sign_in import claims
 from tests.gateway.world import World
 
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
+from dossier_common.scopes import ONLY_PERSONS
+from dossier_gateway.models import Client
 from dossier_gateway.oauth.clients import CALLS
 from dossier_local import keys
 from dossier_local.cluster import Cluster
@@ -143,6 +146,31 @@ async def test_a_client_that_could_do_harm_is_not_registered(world: World, chang
     }
     answer = await world.call("sysadmin", "POST", "/v1/clients", json=body)
     assert answer.status_code in {409, 422}
+
+
+@pytest.mark.invariant(4)
+@pytest.mark.parametrize("scope", sorted(ONLY_PERSONS))
+async def test_an_application_has_by_itself_nothing_that_decides_who_may_do_what(world: World, scope: str) -> None:
+    made = await register(world, scopes=["incidents:report"])
+    mighty = {"scopes": [scope, "incidents:report"]}
+    new = {"id": f"app-{next(_serial)}", "title": "x", "grant_types": ["client_credentials"], **mighty}
+    path = f"/v1/clients/{made['id']}"
+    for answer in (
+        await world.call("sysadmin", "POST", "/v1/clients", json=new),
+        await world.call("sysadmin", "PATCH", path, json=mighty, headers={"If-Match": '"1"'}),
+    ):
+        (fault,) = answer.json()["errors"]
+        assert scope in fault["detail"]
+        assert (answer.status_code, fault["pointer"]) == (422, "/body/scopes")
+    # One that was registered before there was this rule.
+    async with world.proxy.own.state.database.transaction() as session:
+        await session.execute(update(Client).where(Client.id == made["id"]).values(scopes=mighty["scopes"]))
+    asked = {"grant_type": "client_credentials", "scope": f"{scope} incidents:report"}
+    issued = await world.http.post("/oauth/token", data=asked, auth=(made["id"], made["secret"]))
+    assert issued.json()["scope"] == "incidents:report"
+    # For a person it is of use, by the person's own roles.
+    for_persons = {"grant_types": ["authorization_code"], "redirect_uris": ["https://app.example/cb"]}
+    await register(world, scopes=[scope], **for_persons)
 
 
 def assertion(cluster: Cluster, world: World, part: str, **changes: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dossier_common.policy import Disclosure, Policy, Relation, load_policy
 from dossier_common.reach import ObjectRule, Reach, rule_of
-from dossier_common.scopes import FOR_PEOPLE
+from dossier_common.scopes import FOR_PEOPLE, ONLY_PERSONS
 from dossier_common.topology import PARTS
 from dossier_gateway.console.documents import METHODS, is_public, needed
 from dossier_local.environment import API_DIR, POLICIES
@@ -109,7 +109,7 @@ class Matrix:
             for role in self.policy.roles
         ]
         together = frozenset(map(str, self.policy.scopes_of(compatible_roles(self.policy))))
-        everything = frozenset(map(str, FOR_PEOPLE))
+        everything = frozenset(map(str, FOR_PEOPLE - ONLY_PERSONS))
         return (
             Caller(NOBODY, "未登录", "No token", None, person=False),
             *roles,

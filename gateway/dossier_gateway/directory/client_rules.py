@@ -1,4 +1,4 @@
-"""What of an application may be registered: grants, redirects, zones, public keys. Pure."""
+"""What of an application may be registered: grants, scopes, redirects, zones, public keys. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -7,6 +7,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.util import base64_to_int
 
+from dossier_common.scopes import ONLY_PERSONS
 from dossier_gateway.directory.client_repository import ClientRow
 from dossier_gateway.directory.rules import redirect_fault
 from dossier_gateway.errors import UnknownReference
@@ -48,6 +49,9 @@ def _ensure_grants(client: ClientRow) -> None:
         raise UnknownReference("redirect_uris", "Redirects and authorization codes belong together.")
     if client.post_logout_redirect_uris and not client.redirect_uris:
         raise UnknownReference("post_logout_redirect_uris", "Who signs nobody in has nobody to sign out.")
+    if "client_credentials" in grants:
+        for scope in sorted(ONLY_PERSONS.intersection(client.scopes)):
+            raise UnknownReference("scopes", f"Only persons use {scope}: no application has it by itself.")
 
 
 def public_keys(keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

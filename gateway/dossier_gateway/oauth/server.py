@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from dossier_common.contracts.gateway import TokenIssued
 from dossier_common.policy import Policy
-from dossier_common.scopes import FOR_PEOPLE
+from dossier_common.scopes import FOR_PEOPLE, ONLY_PERSONS
 from dossier_gateway import second_factor
 from dossier_gateway.directory import rules
 from dossier_gateway.oauth import assertions, grants, prompts, repository
@@ -322,7 +322,8 @@ class Server(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
         if isinstance(client, PartClient):
             return wanted
         if user is None:
-            return wanted & client.scopes if wanted else client.scopes
+            own = client.scopes - ONLY_PERSONS
+            return wanted & own if wanted else own
         call = current()
         amr = repository.session_amr(call.session, call.browser) if call.browser else ()
         held = second_factor.in_force(self._policy, repository.roles(call.session, user.id, call.now), amr)

@@ -65,6 +65,10 @@ SERVICE_ONLY: frozenset[Scope] = frozenset(
 FOR_PEOPLE: frozenset[Scope] = frozenset(Scope) - SERVICE_ONLY
 """What a role may bundle and a conflict may name."""
 
+ONLY_PERSONS: frozenset[Scope] = frozenset({Scope.ROLES_ASSIGN, Scope.POLICY_PROPOSE, Scope.POLICY_APPROVE})
+"""What decides who may do what: used by persons alone, and never held by an application that acts for itself. Who
+registers applications would have it by the secret that he is shown (invariant 4)."""
+
 
 def expand(patterns: Iterable[str]) -> frozenset[Scope]:
     """Scopes for people that the patterns name: ``records:read`` itself, ``records:*`` all of the family.
