@@ -24,6 +24,8 @@ VERSIONS: Final = ("1.30", "1.33", "1.36")
 """Of Kubernetes."""
 RELEASE: Final = "prod"
 NAMESPACE: Final = "compliance"
+CLAIMS: Final = ("prod-dossier-{}", "our-{}")
+"""Names of volume claims: the chart's, and those of the set `own-secrets`."""
 
 Object = dict[str, Any]
 
