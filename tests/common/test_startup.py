@@ -125,6 +125,13 @@ def passphrase_of_another(env: Environment, folder: Path, part: str) -> str:
     return f"{name}: not the passphrase of the keys in {env['DOSSIER_RECORDS_KEYRING_DIR']}"
 
 
+def index_key_missing(env: Environment, folder: Path, part: str) -> str:
+    passphrase = Path(env["DOSSIER_RECORDS_KEYRING_PASSPHRASE_FILE"]).read_bytes().strip()
+    env[name := "DOSSIER_RECORDS_KEYRING_DIR"] = str(keys := folder / "keys")
+    FileKeyring(keys, passphrase).create("secret-1", 1)
+    return f"{name}: {keys} lacks index.1.key, without which no value is found"
+
+
 def keyring_not_writable(env: Environment, folder: Path, part: str) -> str:
     env[name := "DOSSIER_RECORDS_KEYRING_DIR"] = str(below := file_of(folder, b"") / "below")
     return f"{name}: {below} cannot be written: Not a directory"
@@ -166,7 +173,7 @@ OF_ALL: tuple[Fault, ...] = (
 )
 OF_ONE: dict[str, tuple[Fault, ...]] = {
     "dossier_gateway.main": (token_keys_malformed, documents_missing, vkey_given_twice),
-    "dossier_records.main": (passphrase_empty, passphrase_of_another, keyring_not_writable),
+    "dossier_records.main": (passphrase_empty, passphrase_of_another, index_key_missing, keyring_not_writable),
     "dossier_records.worker": (passphrase_empty, keyring_not_writable, supplements_not_writable),
     "dossier_audit.main": (log_key_malformed, witnesses_malformed),
     "dossier_audit.worker": (log_key_malformed, witnesses_malformed, checkpoints_not_writable),

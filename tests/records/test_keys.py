@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from base64 import b64decode, b64encode
@@ -8,11 +9,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.records.world import World
 
 from dossier_common.ids import new_id
+from dossier_common.standing import Status
 from dossier_records import envelopes
 from dossier_records.envelopes import CannotOpen
-from dossier_records.keyring import FileKeyring, KeyDestroyed, WrongPassphrase
+from dossier_records.keyring import FileKeyring, IndexKeyMissing, KeyDestroyed, WrongPassphrase
+from dossier_records.main import create
 
 algorithms = st.sampled_from(sorted(envelopes.KEY_BYTES))
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -179,10 +183,11 @@ from pathlib import Path
 from dossier_records.keyring import FileKeyring
 keyring = FileKeyring(Path(sys.argv[1]), b"passphrase")
 sys.stdin.readline()
+index_key = keyring.index_key()
 for number in range(40):
     keyring.create(f"shared-{number}", 1)
 print(" ".join(keyring.wrap(f"shared-{n}", 1, b"from " + sys.argv[2].encode(), b"").hex() for n in range(40)))
-print(keyring.index_key().hex())
+print(index_key.hex())
 """
 
 
@@ -217,6 +222,37 @@ def test_processes_that_make_the_same_keys_at_once_agree(tmp_path: Path) -> None
 def test_a_wrong_passphrase_is_refused_at_the_start(folder: Path, keyring: FileKeyring) -> None:
     with pytest.raises(WrongPassphrase):
         FileKeyring(folder, b"another")
+
+
+def test_another_index_key_is_never_made_beside_the_keys_of_rings(tmp_path: Path) -> None:
+    keyring = FileKeyring(tmp_path, b"passphrase")
+    kept = keyring.index_key()
+    keyring.create(ring(), 1)
+    assert FileKeyring(tmp_path, b"passphrase").index_key() == kept
+    (tmp_path / "index.1.key").unlink()
+    with pytest.raises(IndexKeyMissing):
+        keyring.index_key()
+
+
+async def test_with_another_key_ring_records_does_nothing_until_its_own_is_back(world: World, tmp_path: Path) -> None:
+    await world.register()
+    empty = tmp_path / "empty"
+    there = world.settings.model_copy(update={"keyring_dir": empty})
+    elsewhere = create(there)
+    async with elsewhere.router.lifespan_context(elsewhere):
+        standing = elsewhere.state.standing
+        assert await standing.look() is Status.KEYS_MISSING
+        assert not standing.open
+        assert f"{empty} holds none of the" in standing._said[1]
+        shutil.copytree(world.settings.keyring_dir, empty, dirs_exist_ok=True)
+        assert await standing.look() is Status.KEYS_MISSING
+        assert "start it again" in standing._said[1], "it has the keys of the empty folder in memory"
+    again = create(there)
+    async with again.router.lifespan_context(again):
+        assert await again.state.standing.look() is Status.READY
+        for path in empty.glob("*-*.key"):
+            path.unlink()
+        assert await again.state.standing.look() is Status.KEYS_MISSING
 
 
 def test_a_key_file_that_was_swapped_or_changed_is_not_used(folder: Path, keyring: FileKeyring) -> None:

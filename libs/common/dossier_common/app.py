@@ -51,7 +51,7 @@ from dossier_common.problems import (
 )
 from dossier_common.schema import Schema
 from dossier_common.settings import PartSettings
-from dossier_common.standing import Standing, readiness
+from dossier_common.standing import Lacking, Standing, readiness
 
 DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 PROBLEM_TYPE = "application/problem+json"
@@ -131,6 +131,7 @@ def create_app(
     lifespan: Lifespan | None = None,
     clock: Clock | None = None,
     body_limits: dict[str, int] | None = None,
+    lacking: Lacking | None = None,
 ) -> FastAPI:
     """The web application of one part.
 
@@ -148,7 +149,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.refused = refused
-    app.state.standing = standing = Standing(part)
+    app.state.standing = standing = Standing(part, lacking=lacking)
     for each in routers:
         app.include_router(each)
     app.include_router(feed.router, responses=responses(EventsPruned.status))

@@ -1,13 +1,14 @@
 """Whether a process may work: its database answers, has the schema of this version, and agrees with it on the time.
 
-A web process that may not answers 503 to all but `/healthz` and `/readyz`; a worker runs none of its jobs. Nothing ends
-for it: the database is looked at again every second. Once a process works, a schema that becomes newer does not stop
-it (migrations leave room for the version before them), nor does a database that goes away: each request meets that.
+Where a part keeps keys outside its database, they have to be those that it was filled with. A web process that may not
+work answers 503 to all but `/healthz` and `/readyz`; a worker runs none of its jobs. Nothing ends for it: the database
+is looked at again every second. Once a process works, a schema that becomes newer does not stop it (migrations leave
+room for the version before them), nor does a database that goes away: each request meets that.
 """
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import JSONResponse
 
 from dossier_common import telemetry
@@ -49,13 +51,19 @@ class Status(StrEnum):
     SCHEMA_OLDER = "schema-older"
     SCHEMA_NEWER = "schema-newer"
     CLOCK_OFF = "clock-off"
+    KEYS_MISSING = "keys-missing"
+    """The folder of the keys is not the one that the database was filled with."""
+
+
+Lacking = Callable[[AsyncConnection], Awaitable[str]]
+"""What of a part's own keys is not there, by what its database says; empty when nothing is missing."""
 
 
 class Standing:
     """One a process. `clock` is the machine's, whatever clock the part works with."""
 
-    def __init__(self, part: str, clock: Clock | None = None) -> None:
-        self._part, self._clock = part, clock or SystemClock()
+    def __init__(self, part: str, clock: Clock | None = None, lacking: Lacking | None = None) -> None:
+        self._part, self._clock, self._lacking = part, clock or SystemClock(), lacking
         self._stood = False
         self._said: tuple[Status, str] | None = None
         self._opened, self._closed = asyncio.Event(), asyncio.Event()
@@ -81,13 +89,16 @@ class Standing:
         try:
             async with self._database.engine.connect() as connection:
                 revisions, at = (await connection.execute(_QUERY)).one()
+                status, detail = self._judged(revisions, at, begun, self._clock.now())
+                lacking = await self._lacking(connection) if self._lacking and status is Status.READY else ""
         except Exception as error:
             trouble = self._trouble(error)
             if trouble is None:
                 raise
             status, detail = trouble
         else:
-            status, detail = self._judged(revisions, at, begun, self._clock.now())
+            if lacking:
+                status, detail = Status.KEYS_MISSING, lacking
         if status is Status.READY:
             self._stood = True
         if status not in {Status.DATABASE_AWAY, Status.DATABASE_REFUSES, Status.DATABASE_UNTRUSTED}:

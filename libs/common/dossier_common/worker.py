@@ -37,7 +37,7 @@ from dossier_common.relay import Confirmation, Publisher, Relay
 from dossier_common.schema import Schema
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
-from dossier_common.standing import Standing, readiness
+from dossier_common.standing import Lacking, Standing, readiness
 from dossier_common.topology import FOLLOWS, heartbeat_subject, inbox_prefix, receipt_subject
 
 if TYPE_CHECKING:
@@ -150,21 +150,26 @@ def run(
     settings: PartSettings,
     jobs: Callable[[Context], Mapping[str, Job]],
     measure: Measure | None = None,
+    lacking: Lacking | None = None,
 ) -> None:
     """Runs the worker until SIGTERM or SIGINT. `measure` sets the part's own gauges whenever metrics are asked for."""
     telemetry.setup(part)
     metrics.setup(part)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(part, settings, jobs, measure))
+        runner.run(_run(part, settings, jobs, measure, lacking))
 
 
 async def _run(
-    part: str, settings: PartSettings, jobs: Callable[[Context], Mapping[str, Job]], measure: Measure | None
+    part: str,
+    settings: PartSettings,
+    jobs: Callable[[Context], Mapping[str, Job]],
+    measure: Measure | None,
+    lacking: Lacking | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)  # the server sees them first, and ends; then all else does
-    async with opened(part, settings) as context:
+    async with opened(part, settings, lacking=lacking) as context:
         running = [
             asyncio.create_task(job)
             for job in (
@@ -194,13 +199,15 @@ async def work(standing: Standing, jobs: Mapping[str, Job]) -> None:
 
 
 @asynccontextmanager
-async def opened(part: str, settings: PartSettings, clock: Clock | None = None) -> "AsyncIterator[Context]":
+async def opened(
+    part: str, settings: PartSettings, clock: Clock | None = None, lacking: Lacking | None = None
+) -> "AsyncIterator[Context]":
     """The open resources of a worker; also for tests."""
     clock = clock or SystemClock()
     key = SigningKey.read(settings.signing_key_file)
     database = Database(settings)
     peers = Peers(part, key, settings.common, clock, settings.tls.client)
-    standing = Standing(part)
+    standing = Standing(part, lacking=lacking)
     standing.watch(database, Schema.read(part, settings.common.installed))
     try:
         async with _nats(part, settings) as connection:

@@ -11,8 +11,10 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dossier_common.startup import ensure_writable
+from dossier_records import repository
 from dossier_records.envelopes import CannotOpen
 from dossier_records.settings import Settings
 
@@ -20,6 +22,8 @@ KEY = 32
 NONCE = 12
 SCRYPT_COST = 2**15
 INDEX = "index"
+CHECK = "check"
+SETTING = "DOSSIER_RECORDS_KEYRING_DIR"
 
 
 class KeyDestroyed(CannotOpen):
@@ -30,13 +34,18 @@ class WrongPassphrase(Exception):
     """The passphrase does not open this key ring."""
 
 
+class IndexKeyMissing(Exception):
+    """Rings have keys, but the blind indexes have none: with another one, equal values would not be found equal."""
+
+
 class FileKeyring:
     """Keys of rings, by name and epoch; each process has its own, over the same folder."""
 
     def __init__(self, folder: Path, passphrase: bytes) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self._kek = AESGCM(Scrypt(self._salt(), KEY, SCRYPT_COST, 8, 1).derive(passphrase))
+        self._begun_with = self._salt()
+        self._kek = AESGCM(Scrypt(self._begun_with, KEY, SCRYPT_COST, 8, 1).derive(passphrase))
         self._keys: dict[tuple[str, int], tuple[str, AESGCM]] = {}
         self._check_passphrase()
 
@@ -78,10 +87,29 @@ class FileKeyring:
         return sorted({path.name.split(".")[0] for path in self._folder.glob(f"{prefix}*.key")})
 
     def index_key(self) -> bytes:
-        """The key of the blind indexes; made when first asked for."""
-        path = self._path(INDEX, 1)
+        """The key of the blind indexes; made when first asked for, before any ring. Raises IndexKeyMissing."""
+        path, others = self._path(INDEX, 1), set(self.rings("")) - {CHECK, INDEX}
+        if others and not path.exists():  # asked in this order, since another process may be making both
+            raise IndexKeyMissing(path.name)
         self._store(path, secrets.token_bytes(KEY))
         return self._open(path)
+
+    async def lacking(self, connection: AsyncConnection) -> str:
+        """Whether this is another key ring than the one that the records are sealed with (`standing.Lacking`).
+
+        A new one, made in an empty folder, would seal and index records that the right one knows nothing of. Single
+        keys may be missing: an older database names some that were destroyed since.
+        """
+        named = await repository.all_open_epochs(connection)
+        if named and not any(self.holds(ring, epoch) for ring, epoch in named):
+            return (
+                f"{SETTING}: {self._folder} holds none of the {len(named)} keys that records are sealed with: mount "
+                "the folder that was used before, or restore it"
+            )
+        salt = self._folder / "salt"
+        if not salt.exists() or salt.read_bytes() != self._begun_with:
+            return f"{SETTING}: {self._folder} holds other keys than when this process began: start it again"
+        return ""
 
     def _path(self, ring: str, epoch: int) -> Path:
         if not ring.replace("-", "").replace("_", "").isalnum():
@@ -122,7 +150,7 @@ class FileKeyring:
         return path.read_bytes()
 
     def _check_passphrase(self) -> None:
-        path = self._path("check", 1)
+        path = self._path(CHECK, 1)
         self._store(path, secrets.token_bytes(KEY))
         self._open(path)
 
@@ -152,10 +180,12 @@ class FileKeyring:
 
 
 def ensure_opens(settings: Settings) -> None:
-    """Raises ValueError for a folder that cannot be written, or a passphrase that is not that of its keys."""
-    ensure_writable("DOSSIER_RECORDS_KEYRING_DIR", settings.keyring_dir)
+    """Raises ValueError for a folder that cannot be written or lacks the index key, or another passphrase."""
+    ensure_writable(SETTING, settings.keyring_dir)
     try:
-        FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
+        FileKeyring(settings.keyring_dir, settings.keyring_passphrase).index_key()
+    except IndexKeyMissing as error:
+        raise ValueError(f"{SETTING}: {settings.keyring_dir} lacks {error}, without which no value is found") from error
     except WrongPassphrase as error:
         raise ValueError(
             f"DOSSIER_RECORDS_KEYRING_PASSPHRASE_FILE: not the passphrase of the keys in {settings.keyring_dir}"

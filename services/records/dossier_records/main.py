@@ -25,8 +25,7 @@ from dossier_records.vault import Vault
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     policy = settings.common.pack
-    keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
-    vault = Vault(keyring, settings.cipher, settings.ring_buckets, policy)
+    vault = Vault(app.state.keyring, settings.cipher, settings.ring_buckets, policy)
     app.state.desk = Desk(policy, vault, app.state.clock)
     stale_after = timedelta(seconds=settings.projection_stale_seconds)
     app.state.grants = Grants(app.state.database, app.state.peers, app.state.clock, stale_after)
@@ -42,6 +41,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create(settings: Settings | None = None) -> FastAPI:
     """The application; without settings only for its OpenAPI document."""
+    keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase) if settings else None
     app = create_app(
         "records",
         settings,
@@ -49,7 +49,9 @@ def create(settings: Settings | None = None) -> FastAPI:
         refused=AccessRefused,
         lifespan=_lifespan,
         body_limits={"/v1/imports": settings.max_import} if settings else None,
+        lacking=keyring.lacking if keyring else None,
     )
+    app.state.keyring = keyring
     app.add_middleware(FastRead, owner=app)
     return app
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Row
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dossier_common import tables
 from dossier_common.contracts.approvals import GrantIssued
@@ -52,6 +52,12 @@ async def open_epochs(session: AsyncSession, rings: Collection[str]) -> dict[str
     query = select(RingEpoch.ring, RingEpoch.epoch).where(RingEpoch.ring.in_(rings), RingEpoch.state == "open")
     rows = await session.execute(query.order_by(RingEpoch.ring).with_for_update(read=True, key_share=False))
     return {row.ring: row.epoch for row in rows}
+
+
+async def all_open_epochs(connection: AsyncConnection) -> list[tuple[str, int]]:
+    """The open epoch of every ring, held open by nobody."""
+    query = select(RingEpoch.ring, RingEpoch.epoch).where(RingEpoch.state == "open")
+    return [(row.ring, row.epoch) for row in await connection.execute(query)]
 
 
 async def ring_is_known(session: AsyncSession, ring: str) -> bool:

@@ -14,12 +14,11 @@ from dossier_records.shredding import Shredder
 from dossier_records.vault import Vault
 
 
-def jobs(context: worker.Context) -> Mapping[str, worker.Job]:
+def jobs(keyring: FileKeyring, context: worker.Context) -> Mapping[str, worker.Job]:
     """What this worker does."""
     settings = context.settings
     assert isinstance(settings, Settings)
     policy = settings.common.pack
-    keyring = FileKeyring(settings.keyring_dir, settings.keyring_passphrase)
     desk = Desk(policy, Vault(keyring, settings.cipher, settings.ring_buckets, policy), context.clock)
     return {
         "relay": context.relay().run,
@@ -36,4 +35,6 @@ def ensure_supplements(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    worker.run("records", prepared(Settings, ensure_opens, ensure_supplements), jobs)
+    from_environment = prepared(Settings, ensure_opens, ensure_supplements)
+    opened = FileKeyring(from_environment.keyring_dir, from_environment.keyring_passphrase)
+    worker.run("records", from_environment, partial(jobs, opened), lacking=opened.lacking)
