@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -242,6 +242,26 @@ async def test_renewed_files_are_noticed(tmp_path: Path, monkeypatch: pytest.Mon
         await asyncio.sleep(0)  # it has looked at the files, and waits
         authority.certify("server")
         await eventually(times, 1)
+
+
+async def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(tmp_path: Path) -> None:
+    authority, now = Authority(tmp_path), datetime.now(UTC)
+    authority.certify("soon", ends=now + timedelta(days=20))
+    authority.certify("later", ends=now + timedelta(days=22))
+    ending = Tls(certificate=authority.certificate("soon"), key=authority.key("soon"))
+    with capture_logs() as logs:
+        async with running(ending.follow()):
+            await asyncio.sleep(0)
+        today = ending._warned(now, date.min)
+        assert ending._warned(now, today) == today
+        ending._warned(now + timedelta(days=1), today)
+    assert [(line["event"], line["file"]) for line in logs] == [("certificate-ends", "soon.pem")] * 3
+    with capture_logs() as logs:
+        later = Tls(certificate=authority.certificate("later"), key=authority.key("later"))
+        later._warned(now, date.min)
+        authority.certificate("later").unlink()
+        later._warned(now, date.min)
+    assert logs == []
 
 
 # -- parts that call one another

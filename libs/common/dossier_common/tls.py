@@ -6,17 +6,22 @@ by name, without exception but the one that an operator writes out (`sslmode=req
 
 import asyncio
 import ssl
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Final, cast
 
+from cryptography import x509
 from sqlalchemy import URL
 
 from dossier_common import telemetry
+from dossier_common.clock import SystemClock
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of TLS 1.3 are all of this kind."""
 LOOK_EVERY: Final = 60.0
+SOON: Final = timedelta(days=21)
+"""Before its end a certificate is warned of; whoever renews them by himself has done so by then."""
 MODES: Final = ("disable", "prefer", "require", "verify-ca", "verify-full")
 """What `sslmode` of a database's address may be; `allow` would mean nothing."""
 
@@ -89,10 +94,11 @@ class Tls:
     async def follow(self) -> None:
         """Takes renewed files for new connections, within about a minute. A CA that was trusted once stays trusted.
 
-        Files that cannot be used are said in the log, and change nothing.
+        Files that cannot be used are said in the log, and change nothing. What ends soon is said once a day.
         """
-        seen, said = self._stamps(), ""
+        seen, said, warned = self._stamps(), "", date.min
         while True:
+            warned = self._warned(SystemClock().now(), warned)
             await asyncio.sleep(LOOK_EVERY)
             stamps = self._stamps()
             if stamps == seen:
@@ -105,6 +111,21 @@ class Tls:
                 continue
             seen, said = stamps, ""
             telemetry.log().info("certificate-renewed")
+
+    def _warned(self, now: datetime, before: date) -> date:
+        """The day of the last warning, after today's where one is due."""
+        if before == now.date():
+            return before
+        # A chain ends with its first certificate; of several CAs, as while one follows another, the last one counts.
+        for file, end in {self._certificate: min, self._ca: max, self._client_ca: max}.items():
+            try:
+                kept = x509.load_pem_x509_certificates(file.read_bytes()) if file is not None else []
+            except (OSError, ValueError):  # `renew` says so
+                continue
+            if kept and (ends := end(each.not_valid_after_utc for each in kept)) - now < SOON:
+                telemetry.log().warning("certificate-ends", file=file and file.name, at=ends.isoformat())
+                before = now.date()
+        return before
 
     def renew(self) -> None:
         """Loads the files into the contexts that are in use. Raises as `examine`; then the former ones stay."""
