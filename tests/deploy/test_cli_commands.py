@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nats
+import nats.errors
 import pytest
 from tests.support.broker import PATIENCE
 from tests.support.command import Said, called, dossier
@@ -22,6 +22,7 @@ from tests.support.command import Said, called, dossier
 from dossier_cli import health, streams
 from dossier_cli.accounts import OPERATOR
 from dossier_cli.home import home, part_folder
+from dossier_common.broker import BrokerClient
 from dossier_common.topology import PARTS
 from dossier_local import broker as embedded
 from dossier_local.cluster import Cluster, temporary_state
@@ -300,7 +301,8 @@ async def test_each_part_enters_nats_with_its_password_alone(secured: tuple[Stat
         certificate = state.folder / "deployment" / "certificates" / f"{part}.pem"
         tls.load_cert_chain(certificate, certificate.with_name(f"{part}-key.pem"))
         for other in (part, "operator"):
-            connecting = nats.connect(
+            client = BrokerClient()  # which closes what is refused
+            connecting = client.connect(
                 f"tls://localhost:{port}",
                 tls=tls,
                 user=part,
@@ -310,7 +312,8 @@ async def test_each_part_enters_nats_with_its_password_alone(secured: tuple[Stat
                 error_cb=_pass_by,
             )
             if other == part:
-                await (await connecting).close()
+                await connecting
+                await client.close()
             else:
                 with pytest.raises(nats.errors.Error, match="Authorization Violation"):
                     await connecting
