@@ -31,7 +31,7 @@ def _fields(row: AccountRow, response: Response | None = None) -> dict[str, Any]
     return {name: getattr(row, name) for name in schemas.Account.model_fields}
 
 
-def _filter(
+async def _filter(
     unit: Annotated[UUID | None, Query(description="Home unit")] = None,
     state: Annotated[schemas.AccountState | None, Query()] = None,
     person: Annotated[UUID | None, Query()] = None,

@@ -34,7 +34,7 @@ def _zones(request: Request) -> frozenset[str]:
     return frozenset({*settings.zones.values(), settings.other_zone})
 
 
-def _change(request: Request, caller: ClientManager, authorisation: ByAuthorisation = None) -> Change:
+async def _change(request: Request, caller: ClientManager, authorisation: ByAuthorisation = None) -> Change:
     return Change(request.app.state.policy, caller, request.app.state.clock, authorisation)
 
 

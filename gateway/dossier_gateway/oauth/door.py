@@ -80,7 +80,11 @@ class Door:
         response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="lax")
 
 
-Here = Annotated[Door, Depends(Door)]
+async def _here(request: Request) -> Door:
+    return Door(request)
+
+
+Here = Annotated[Door, Depends(_here)]
 
 
 def sound(form: dict[str, str]) -> bool:

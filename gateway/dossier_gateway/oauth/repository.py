@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -50,9 +51,12 @@ class Password:
     must_change: bool
 
 
+_CLIENT: Final = select(*Client.__table__.columns).where(Client.id == bindparam("client"), Client.state == "active")
+
+
 def client(session: Session, client_id: str, now: datetime) -> RegisteredClient | None:
     """An active client, with the secrets that hold now."""
-    row = session.execute(select(Client).where(Client.id == client_id, Client.state == "active")).scalar_one_or_none()
+    row = session.execute(_CLIENT, {"client": client_id}).one_or_none()
     if row is None:
         return None
     return RegisteredClient(

@@ -68,7 +68,7 @@ class Page:
         return hmac.digest(secret, self._request.url.path.encode() + b"\0" + plain, "sha256")[:_MARK]
 
 
-def _page(
+async def _page(
     request: Request,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

@@ -35,7 +35,7 @@ router = make_router(tags=["audit"])
 Name = Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-def _filters(
+async def _filters(
     actor: Annotated[UUID | None, Query(description="Account or person")] = None,
     client: Name = None,
     record: Annotated[UUID | None, Query()] = None,

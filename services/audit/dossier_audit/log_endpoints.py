@@ -1,7 +1,7 @@
 """HTTP of the log: C2SP tlog-tiles below `/v1/audit/log` (and `/v1/audit/logs/<n>` for a later one), and proofs."""
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -59,15 +59,15 @@ async def prove_audit_event(request: Request, session: Recorded, verifier: Verif
     return PlainTextResponse(text, headers=headers)
 
 
-def _first() -> int:
+async def _first() -> int:
     return 1
 
 
-def _later(generation: Annotated[int, Path(ge=2, le=2**31 - 1)]) -> int:
+async def _later(generation: Annotated[int, Path(ge=2, le=2**31 - 1)]) -> int:
     return generation
 
 
-def _serve(routes: APIRouter, prefix: str, suffix: str, which: Callable[..., int]) -> None:
+def _serve(routes: APIRouter, prefix: str, suffix: str, which: Callable[..., Awaitable[int]]) -> None:
     """The addresses of one log, or of all later ones."""
 
     @routes.get(
