@@ -62,10 +62,10 @@ def create(settings: Settings | None = None, *, clock: Clock | None = None) -> F
         "gateway",
         settings,
         routers=[
+            oauth.router,  # what is asked for most is found first
             directory.router,
             policies.router,
             offboarding_endpoints.router,
-            oauth.router,
             management.router,
             sessions.router,
             own.router,
