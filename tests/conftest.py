@@ -27,7 +27,7 @@ settings.register_profile(
 settings.load_profile("dossier")
 
 STACK_FOLDERS = frozenset({"docs", "flows", "peers"})
-LONG_FOLDERS = frozenset({"compose", "contract", "faults"})
+LONG_FOLDERS = frozenset({"cluster", "compose", "contract", "faults"})
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
