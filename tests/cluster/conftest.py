@@ -15,9 +15,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(2700))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def page() -> Iterator[Installed]:
-    """The page's commands, done."""
+    """The page's commands, done; of the one module here, since a folder that is no package would keep it to the end."""
     if reason := programs.why_not():
         pytest.skip(reason)
     with cluster.running() as kubernetes, installed(kubernetes) as done:

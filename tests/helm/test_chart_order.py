@@ -35,7 +35,7 @@ def test_roles_come_before_migrations_and_streams_last() -> None:
 
 
 def test_without_a_superuser_there_is_no_job_of_roles() -> None:
-    assert set(rendered("minimal").of("Job")) == {"migrate", "streams", "smoke"}
+    assert set(rendered("minimal").of("Job")) == {"migrate", "streams"}
 
 
 def test_a_job_needs_nothing_that_comes_after_it() -> None:

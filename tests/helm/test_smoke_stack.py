@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import RunningStack
+from tests.support.listening import free_port
 
 ISSUER = "https://dossier.example"
 Answer = tuple[int, Any]
@@ -47,7 +48,7 @@ def smoke(*words: str) -> "subprocess.CompletedProcess[str]":
 
 
 @contextmanager
-def answering(answers: dict[str, Answer]) -> Iterator[str]:
+def answering(answers: dict[str, Answer], port: int = 0) -> Iterator[str]:
     """A server that gives these answers, and 401 for all else; its address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +68,7 @@ def answering(answers: dict[str, Answer]) -> Iterator[str]:
         def log_message(self, format: str, *_arguments: Any) -> None:  # noqa: A002  # as the base class names it
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -112,3 +113,15 @@ def test_an_address_where_nobody_answers_is_said_in_a_line(address: str) -> None
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert address in line
+
+
+def test_a_gateway_that_is_reached_only_after_a_while_is_waited_for() -> None:
+    port = free_port()
+    command = (sys.executable, "-m", "dossier_cli", "smoke", "--at", f"http://127.0.0.1:{port}", "--issuer", ISSUER)
+    with subprocess.Popen((*command, "--wait", "60"), stdout=subprocess.PIPE, text=True) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(4)
+        with answering({**RIGHT, "challenge": CLOSED}, port):
+            said, _ = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0
+    assert len(said.splitlines()) == 5

@@ -131,11 +131,12 @@ def smoke(
     issuer: Annotated[
         str | None, typer.Option(help="What the gateway has to call itself, where that is another address")
     ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds for which nobody may answer there yet")] = 0,
 ) -> None:
     """Takes a caller's first steps at a gateway, without an account; exit status 1 at the first that fails."""
     from dossier_cli import smoke as steps  # noqa: PLC0415  # when the command runs
 
-    for step in steps.run(at, issuer, given.tls()):
+    for step in steps.run(at, issuer, given.tls(), wait=wait):
         typer.echo(step)
 
 

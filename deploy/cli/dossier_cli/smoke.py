@@ -3,6 +3,7 @@
 It needs no account and changes nothing but the counts of what was refused. `helm test` runs it inside the cluster.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -12,19 +13,22 @@ from dossier_cli.errors import Refused
 from dossier_common.tls import Tls
 
 SECONDS: Final = 20.0
+TRY_EVERY: Final = 0.5
 RUBBISH: Final = {"grant_type": "client_credentials", "client_id": "nobody", "client_secret": "nothing"}
 PROTECTED: Final = ("/v1/records", "/v1/requests", "/v1/disposals", "/v1/audit/events", "/v1/accounts")
 """A collection of each part; without a token the gateway answers for all of them."""
 
 
-def run(at: str, issuer: str | None, tls: Tls) -> Iterator[str]:
+def run(at: str, issuer: str | None, tls: Tls, *, wait: float = 0) -> Iterator[str]:
     """What holds, a line each, as it is found. Raises Refused at the first thing that does not.
 
-    `issuer` is the address that the gateway has to call itself; none where it is the one that is asked.
+    `issuer` is the address that the gateway has to call itself; none where it is the one that is asked. While nobody
+    answers there, it is tried again for `wait` seconds.
     """
     at = at.rstrip("/")
     try:
         with httpx.Client(base_url=at, verify=tls.client, timeout=SECONDS, trust_env=False) as http:
+            _until_somebody_answers(http, wait)
             for says, step in _steps(http, issuer or at):
                 step()
                 yield says
@@ -32,6 +36,17 @@ def run(at: str, issuer: str | None, tls: Tls) -> Iterator[str]:
         raise Refused(f"{at} is no address: {error}") from error
     except httpx.HTTPError as error:
         raise Refused(f"{at} does not answer: {error}") from error
+
+
+def _until_somebody_answers(http: httpx.Client, wait: float) -> None:
+    end = time.monotonic() + wait
+    while time.monotonic() < end:
+        try:
+            http.get("/healthz")
+        except (httpx.NetworkError, httpx.TimeoutException):
+            time.sleep(TRY_EVERY)
+        else:
+            return
 
 
 def _steps(http: httpx.Client, issuer: str) -> Iterator[tuple[str, Callable[[], None]]]:
