@@ -7,6 +7,7 @@ so that the Docker Engine can push to it.
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -260,6 +261,6 @@ def _start(cluster: Cluster) -> None:
 def _pause(cluster: Cluster) -> str:
     """An image that does nothing, made on the one that Dossier's is made on."""
     (base,) = re.findall("^ARG BASE=(.*)$", (CHECKOUT / "deploy/image/Dockerfile").read_text(), re.MULTILINE)
-    name = f"{cluster.folder.name}-pause"
+    name = f"dossier-cluster-pause:{secrets.token_hex(8)}"  # a folder's name is not always one of an image
     docker("build", "--quiet", "--tag", name, "-", stdin=f'FROM {base}\nCMD ["sleep", "infinity"]\n')
     return name
