@@ -97,14 +97,14 @@ class FileKeyring:
     async def lacking(self, connection: AsyncConnection) -> str:
         """Whether this is another key ring than the one that the records are sealed with (`standing.Lacking`).
 
-        A new one, made in an empty folder, would seal and index records that the right one knows nothing of. Single
-        keys may be missing: an older database names some that were destroyed since.
+        A new one, made in an empty folder, would seal and index records that the right one knows nothing of. Epochs do
+        not count: an older database names such as were destroyed since.
         """
-        named = await repository.all_open_epochs(connection)
-        if named and not any(self.holds(ring, epoch) for ring, epoch in named):
+        named = await repository.rings(connection)
+        if named and named.isdisjoint(self.rings("")):
             return (
-                f"{SETTING}: {self._folder} holds none of the {len(named)} keys that records are sealed with: mount "
-                "the folder that was used before, or restore it"
+                f"{SETTING}: {self._folder} holds a key of none of the {len(named)} rings that records are sealed "
+                "with: mount the folder that was used before, or restore it"
             )
         salt = self._folder / "salt"
         if not salt.exists() or salt.read_bytes() != self._begun_with:

@@ -54,10 +54,9 @@ async def open_epochs(session: AsyncSession, rings: Collection[str]) -> dict[str
     return {row.ring: row.epoch for row in rows}
 
 
-async def all_open_epochs(connection: AsyncConnection) -> list[tuple[str, int]]:
-    """The open epoch of every ring, held open by nobody."""
-    query = select(RingEpoch.ring, RingEpoch.epoch).where(RingEpoch.state == "open")
-    return [(row.ring, row.epoch) for row in await connection.execute(query)]
+async def rings(connection: AsyncConnection) -> frozenset[str]:
+    """The names of all rings that have, or had, an epoch."""
+    return frozenset((await connection.execute(select(RingEpoch.ring).distinct())).scalars())
 
 
 async def ring_is_known(session: AsyncSession, ring: str) -> bool:
