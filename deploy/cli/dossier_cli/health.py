@@ -53,7 +53,7 @@ def _secured(connection: socket.socket, certificate: str, key: str) -> socket.so
     Whose certificate answers is not checked: the question goes over the loopback address of this container, carries no
     secret, and the gateway's certificate is for its public name.
     """
-    import ssl  # noqa: PLC0415  # half of this program's time, for those who need it
+    import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

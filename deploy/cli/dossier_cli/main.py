@@ -11,7 +11,7 @@ def app() -> None:
     if process := chosen(sys.argv[1:]):
         become(*process)  # before the command line is imported: a part has no use for its memory
         return
-    from dossier_cli.commands import commands  # noqa: PLC0415  # see above
+    from dossier_cli.commands import commands
 
     try:
         commands(prog_name="dossier")

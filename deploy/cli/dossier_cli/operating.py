@@ -36,8 +36,8 @@ def ceremony(context: typer.Context) -> None:
         raise Refused(
             "standard output is no terminal, and the codes must not lie in a log: ask for --json to keep them"
         )
-    from dossier_cli.database import said_in_one_line  # noqa: PLC0415  # when the command runs
-    from dossier_gateway import ceremony as held  # noqa: PLC0415  # when the command runs
+    from dossier_cli.database import said_in_one_line
+    from dossier_gateway import ceremony as held
 
     with said_in_one_line("gateway"):
         raise typer.Exit(held.main(context.args, "dossier ceremony"))
@@ -45,8 +45,8 @@ def ceremony(context: typer.Context) -> None:
 
 def keys(context: typer.Context) -> None:
     """Lists or rotates the keys that sign the gateway's tokens: `dossier keys list`, `dossier keys rotate`."""
-    from dossier_cli.database import said_in_one_line  # noqa: PLC0415  # when the command runs
-    from dossier_gateway import keys as rotating  # noqa: PLC0415  # when the command runs
+    from dossier_cli.database import said_in_one_line
+    from dossier_gateway import keys as rotating
 
     with said_in_one_line("gateway"):
         raise typer.Exit(rotating.main(context.args, "dossier keys"))
@@ -58,7 +58,7 @@ def check_policy(
     as_json: Json = False,
 ) -> None:
     """Says what a policy pack is, or each fault with its place; 1 when it cannot be used."""
-    from dossier_common.policy import PolicyError, load_policy  # noqa: PLC0415  # when the command runs
+    from dossier_common.policy import PolicyError, load_policy
 
     try:
         policy = load_policy(file)
@@ -82,8 +82,8 @@ def backlog(
     part: Annotated[str, typer.Argument(help="Part whose settings are in the environment")], *, as_json: Json = False
 ) -> None:
     """Says how many events wait for number, publication and receipt; 1 when readings are refused because of them."""
-    from dossier_cli import backlog as waiting  # noqa: PLC0415  # when the command runs
-    from dossier_cli.database import said_in_one_line  # noqa: PLC0415  # when the command runs
+    from dossier_cli import backlog as waiting
+    from dossier_cli.database import said_in_one_line
 
     _ensure_part(part)
     with said_in_one_line(part):
@@ -100,10 +100,10 @@ def partitions(
     months: Annotated[int, typer.Option(min=1, max=120, help="How many months ahead")] = 12, *, as_json: Json = False
 ) -> None:
     """Makes monthly partitions of the audit service's bodies ahead, as audit_migrator; can be repeated."""
-    from dossier_audit import partitions as making  # noqa: PLC0415  # when the command runs
-    from dossier_cli import migrate  # noqa: PLC0415  # when the command runs
-    from dossier_cli.database import said_in_one_line  # noqa: PLC0415  # when the command runs
-    from dossier_common import migrator  # noqa: PLC0415  # when the command runs
+    from dossier_audit import partitions as making
+    from dossier_cli import migrate
+    from dossier_cli.database import said_in_one_line
+    from dossier_common import migrator
 
     migrate.named("audit")
     with said_in_one_line("audit", "MIGRATOR"):
@@ -118,7 +118,7 @@ def health(
     part: Annotated[str, typer.Argument(help="Part")], kind: Annotated[str, typer.Argument(help="web or worker")]
 ) -> None:
     """Asks the process of this container whether it is ready; `dossier-health` is the same, and lighter."""
-    from dossier_cli import health as asked  # noqa: PLC0415  # when the command runs
+    from dossier_cli import health as asked
 
     _ensure_part(part)
     if kind not in KINDS:
@@ -134,7 +134,7 @@ def smoke(
     wait: Annotated[float, typer.Option(min=0, help="Seconds for which nobody may answer there yet")] = 0,
 ) -> None:
     """Takes a caller's first steps at a gateway, without an account; exit status 1 at the first that fails."""
-    from dossier_cli import smoke as steps  # noqa: PLC0415  # when the command runs
+    from dossier_cli import smoke as steps
 
     for step in steps.run(at, issuer, given.tls(), wait=wait):
         typer.echo(step)

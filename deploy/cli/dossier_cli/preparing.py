@@ -47,8 +47,8 @@ def roles(
     Passwords are in files `postgres-<part>-migrator` and `postgres-<part>-app` of DOSSIER_SECRETS_DIR (default
     /run/secrets). The server is at DOSSIER_POSTGRES_URL, its superuser's password in DOSSIER_POSTGRES_PASSWORD_FILE.
     """
-    from dossier_cli import postgres, scram  # noqa: PLC0415  # when the command runs
-    from dossier_cli import roles as making  # noqa: PLC0415  # when the command runs
+    from dossier_cli import postgres, scram
+    from dossier_cli import roles as making
 
     folder = Path(os.environ.get("DOSSIER_SECRETS_DIR") or "/run/secrets")
 
@@ -88,7 +88,7 @@ def migrate(parts: Parts = None, *, as_json: Json = False) -> None:
 
     Each part's database is at DOSSIER_<PART>_MIGRATOR_URL, its password in DOSSIER_<PART>_MIGRATOR_PASSWORD_FILE.
     """
-    from dossier_cli import migrate as migrating  # noqa: PLC0415  # when the command runs
+    from dossier_cli import migrate as migrating
 
     moved = {}
     for part, move in migrating.all_of(parts or []):
@@ -119,9 +119,9 @@ def make_streams(
 
     NATS is verified by DOSSIER_CA_FILE, or else by what the system trusts.
     """
-    import nats.errors  # noqa: PLC0415  # when the command runs
+    import nats.errors
 
-    from dossier_cli import streams  # noqa: PLC0415  # when the command runs
+    from dossier_cli import streams
 
     password = given.secret(password_file, "DOSSIER_NATS_OPERATOR_PASSWORD_FILE")
     tls = given.tls(certificate=certificate_file, key=key_file).client
@@ -140,7 +140,7 @@ def nats_accounts(
     target: Annotated[Path, typer.Argument(help="File to write, mode 0600: accounts.conf beside nats-server.conf")],
 ) -> None:
     """Writes the NATS users with exactly the permissions that the topology gives them."""
-    from dossier_cli import accounts  # noqa: PLC0415  # when the command runs
+    from dossier_cli import accounts
 
     known = {user: given.secret(passwords / f"nats-{user}", "the first argument") for user in accounts.USERS}
     try:
@@ -162,7 +162,7 @@ def secrets(
     as_json: Json = False,
 ) -> None:
     """Makes what is missing of all secrets of a deployment, and changes nothing that is there."""
-    from dossier_cli import secret_files  # noqa: PLC0415  # when the command runs
+    from dossier_cli import secret_files
 
     if issuer is not None and not issuer.startswith(("https://", "http://")):
         raise typer.BadParameter("the issuer is https://HOST[:PORT]")
@@ -188,8 +188,8 @@ def certificates(
     as_json: Json = False,
 ) -> None:
     """Makes an internal CA and certificates of all servers and clients; renews those that end within 60 days."""
-    from dossier_cli import certificates as making  # noqa: PLC0415  # when the command runs
-    from dossier_common.clock import SystemClock  # noqa: PLC0415  # when the command runs
+    from dossier_cli import certificates as making
+    from dossier_common.clock import SystemClock
 
     done = making.make(folder, host or [], san or [], SystemClock().now())
     if as_json:
@@ -210,7 +210,7 @@ def kubernetes_secrets(
     namespace: Annotated[str | None, typer.Option(help="Namespace; kubectl's own when there is none")] = None,
 ) -> None:
     """Prints the Secrets and ConfigMaps that the Helm chart refers to, for kubectl: never to a terminal."""
-    from dossier_cli import kubernetes  # noqa: PLC0415  # when the command runs
+    from dossier_cli import kubernetes
 
     if sys.stdout.isatty():
         raise Refused("this prints secrets: end the line with `| kubectl apply --filename -`")

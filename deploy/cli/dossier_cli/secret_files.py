@@ -155,7 +155,7 @@ def _foreign_producer(folder: Path) -> str | None:
 
 
 def _nats_accounts(folder: Path) -> bytes:
-    import bcrypt  # noqa: PLC0415  # nothing else here needs it
+    import bcrypt
 
     digests = {
         user: bcrypt.hashpw(read(folder / f"nats-{user}").strip(), bcrypt.gensalt(DIGEST_ROUNDS)).decode()
@@ -165,7 +165,7 @@ def _nats_accounts(folder: Path) -> bytes:
 
 
 def _foreign_account(folder: Path) -> str | None:
-    import bcrypt  # noqa: PLC0415  # see above
+    import bcrypt
 
     again = "remove this file to make it anew, and reload NATS"
     present = read(folder / NATS_ACCOUNTS).decode("utf-8", "replace")
@@ -182,8 +182,8 @@ def _foreign_account(folder: Path) -> str | None:
 
 
 def _vkey(folder: Path, issuer: str) -> str:
-    from dossier_audit import rules  # noqa: PLC0415  # the one command that needs to know of the log
-    from dossier_audit.log.notes import ED25519, NoteKey  # noqa: PLC0415  # when the command runs
+    from dossier_audit import rules
+    from dossier_audit.log.notes import ED25519, NoteKey
 
     return NoteKey(rules.address(issuer), ED25519, _signing_key(folder / LOG_KEY).public_bytes()).vkey()
 

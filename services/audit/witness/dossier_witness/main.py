@@ -64,7 +64,7 @@ def run(config: ConfigFile) -> None:
     """Serves until SIGTERM or SIGINT."""
     import uvicorn  # noqa: PLC0415  # the other commands need no server
 
-    from dossier_witness.app import application  # noqa: PLC0415
+    from dossier_witness.app import application  # noqa: PLC0415  # likewise
     from dossier_witness.witness import Witness  # noqa: PLC0415  # likewise
 
     log = _logger()
