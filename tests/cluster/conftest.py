@@ -1,18 +1,10 @@
 """One cluster for the tests of this folder, and the operator's page run on it from its first block to the ceremony."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.cluster import cluster, programs
 from tests.cluster.page import Installed, installed
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first of them may build Kubernetes and the image: many minutes, where nothing is cached."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(2700))
 
 
 @pytest.fixture(scope="module")

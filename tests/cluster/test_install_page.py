@@ -8,6 +8,7 @@ from tests.cluster.page import NAMESPACE, SECONDS, Installed, Step, document, in
 
 from dossier_common.topology import PARTS
 
+pytestmark = pytest.mark.timeout(2700)  # the first may build Kubernetes and the image, where nothing is cached
 OFFICERS = ("wei.guo", "luo.an", "shen.cha")
 DEPLOYMENTS = {f"dossier-{part}-{process}" for part in PARTS for process in ("web", "worker")}
 KEPT = {"dossier-keyring", "dossier-supplements", "dossier-checkpoints"}
