@@ -1,4 +1,4 @@
-"""The gateway's fixtures: one ceremony a session, since it is held once."""
+"""The gateway's fixtures: each module has a gateway and an organisation of its own, of which it may leave anything."""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +6,7 @@ import httpx
 import pytest
 from tests.gateway import world as worlds
 from tests.gateway.world import OFFICERS, ROOT, TestClock, Upstream, World
+from tests.support.emptied import emptied, superuser
 
 from dossier_common.database import Database
 from dossier_common.policy import load_policy
@@ -13,9 +14,12 @@ from dossier_gateway import ceremony as ceremonies
 from dossier_local.cluster import Cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def made(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> ceremonies.Ceremony:
-    """What the ceremony made."""
+    """What the ceremony made in a database where there was nothing."""
+    connection = await superuser(cluster, "gateway")
+    await emptied(connection)
+    await connection.close()
     settings = worlds.settings_for(cluster, tmp_path_factory.mktemp("ceremony"), 1)
     database = Database(settings)
     try:
@@ -30,7 +34,7 @@ async def made(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> ce
         await database.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def world(
     cluster: Cluster, made: ceremonies.Ceremony, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 from tests.records.world import NOON, Asked, World
+from tests.support.emptied import emptied, superuser
 from tests.support.tokens import TestKeys
 
 from dossier_common.auth import Verifier
@@ -20,7 +21,7 @@ from dossier_records.main import create
 from dossier_records.service import Desk
 from dossier_records.settings import Settings
 
-KEPT = ("alembic_version", "outbox_state", "ring_epochs")
+KEPT = ("ring_epochs",)
 """Tables that a test finds as the one before left them: key rings live as long as their provider's folder."""
 
 
@@ -39,12 +40,7 @@ def settings(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Sett
 @pytest_asyncio.fixture(scope="session")
 async def superuser_connection(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the records database past all grants."""
-    connection = await asyncpg.connect(
-        user="postgres",
-        password=cluster.state.read_secret("postgres-superuser"),
-        database="dossier_records",
-        host=str(cluster.postgres.sockets),
-    )
+    connection = await superuser(cluster, "records")
     yield connection
     await connection.close()
 
@@ -52,13 +48,8 @@ async def superuser_connection(cluster: Cluster) -> AsyncIterator[asyncpg.Connec
 @pytest_asyncio.fixture
 async def owner(superuser_connection: asyncpg.Connection) -> asyncpg.Connection:
     """The superuser in the records database, which is as empty as after its migrations, but for the key rings."""
-    connection = superuser_connection
-    tables = await connection.fetch(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL($1::text[])", KEPT
-    )
-    emptied = ";".join(f'DELETE FROM "{table["tablename"]}"' for table in tables)
-    await connection.execute(f"SET session_replication_role = replica; {emptied}; RESET session_replication_role")
-    return connection
+    await emptied(superuser_connection, KEPT)
+    return superuser_connection
 
 
 @pytest_asyncio.fixture(scope="session")
