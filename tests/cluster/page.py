@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,11 @@ class Step(IntEnum):
     POLICY = 6
     INSTALL = 7
     CEREMONY = 8
+    RENEW = 9
+
+
+FIRST: Final = tuple(step for step in Step if step is not Step.RENEW)
+"""What is run before the tests begin."""
 
 
 @dataclass
@@ -85,17 +91,28 @@ class Installed:
             if pod["status"]["phase"] != "Succeeded"
         }
 
+    def sql(self, statement: str, database: str) -> list[str]:
+        """The lines that PostgreSQL's superuser gets."""
+        query = ("psql", "--username=postgres", "--tuples-only", "--no-align", "--quiet", f"--command={statement}")
+        command = ("--namespace=databases", "exec", "postgres-0", "--", *query, f"--dbname=dossier_{database}")
+        return self.kubernetes.kubectl(*command).split()
+
     def counted(self, table: str, database: str) -> int:
         """Rows of a table."""
-        query = (
-            "psql",
-            "--username=postgres",
-            "--tuples-only",
-            "--no-align",
-            f"--command=SELECT count(*) FROM {table}",
-        )
-        command = ("--namespace=databases", "exec", "postgres-0", "--", *query, f"--dbname=dossier_{database}")
-        return int(self.kubernetes.kubectl(*command))
+        return int(self.sql(f"SELECT count(*) FROM {table}", database)[0])
+
+    def secret(self, name: str, key: str) -> str:
+        """What a Secret holds under a key."""
+        named = f"--field-selector=metadata.name={name}"
+        (found,) = self.kubernetes.found("secrets", "--namespace", NAMESPACE, named)
+        return b64decode(found["data"][key]).decode()
+
+    def enters(self, role: str, password: str) -> bool:
+        """Whether PostgreSQL lets a part's role in by this password."""
+        database = f"dossier_{role.removesuffix('_app')}"
+        query = ("psql", "--host=postgres", f"--username={role}", f"--dbname={database}", "--command=SELECT 1")
+        command = ("exec", "postgres-0", "--", "env", f"PGPASSWORD={password}", *query)
+        return self.kubernetes.run("kubectl", "--namespace=databases", *command, check=False).returncode == 0
 
     def make_caller(self, namespace: str) -> None:
         """A pod in another namespace."""
@@ -145,7 +162,7 @@ def installed(kubernetes: Cluster) -> Iterator[Installed]:
     try:
         done = Installed(kubernetes, terminal, folder)
         assert len(document()) == len(Step), "each block is a step"
-        for step in Step:
+        for step in FIRST:
             done.run(step)
             if step == Step.BRING:
                 _servers(kubernetes)

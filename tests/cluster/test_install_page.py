@@ -106,6 +106,19 @@ def test_what_the_page_says_of_day_two_works_in_its_namespace(page: Installed) -
     assert page.ready() == before, "nothing had changed, and no pod was replaced"
 
 
+def test_a_password_is_changed_and_all_parts_come_back_with_it(page: Installed) -> None:
+    name = "postgres-records-app"
+    before, former = page.ready(), page.secret("dossier-records", name)
+    page.run(Step.RENEW)
+    assert page.secret("dossier-records", name) != former
+    page.kubernetes.until(lambda: not set(page.ready()) & set(before), "the former pods are gone")
+    after = page.ready()
+    assert len(after) == len(before)
+    assert all(after.values())
+    assert not page.enters("records_app", former)
+    assert page.enters("records_app", page.secret("dossier-records", name))
+
+
 def test_who_removes_it_keeps_volumes_secrets_and_databases(page: Installed) -> None:
     secrets = {each["metadata"]["name"] for each in page.kubernetes.found("secrets", "--namespace", NAMESPACE)}
     page.terminal.run(inline("helm uninstall dossier"), seconds=SECONDS)
@@ -117,6 +130,23 @@ def test_who_removes_it_keeps_volumes_secrets_and_databases(page: Installed) -> 
     assert page.counted("accounts", "gateway") == 3
     for kind in ("deployments", "services", "networkpolicies", "cronjobs"):
         assert page.kubernetes.found(kind, "--namespace", NAMESPACE) == [], kind
+
+
+def test_a_job_that_fails_says_what_to_mend_and_installing_again_makes_nothing_twice(page: Installed) -> None:
+    (revision,) = page.sql("SELECT version_num FROM alembic_version", "audit")
+    page.sql("UPDATE alembic_version SET version_num = 'from-tomorrow'", "audit")
+    install = next(line for line in document()[Step.INSTALL].text.splitlines() if line.startswith("helm install"))
+    said = page.terminal.run(f"! {install}", seconds=SECONDS)
+    assert "INSTALLATION FAILED" in said
+    log = page.terminal.run(inline("kubectl logs job/dossier-migrate"), seconds=SECONDS)
+    assert "from-tomorrow" in log.strip().splitlines()[-1]
+    page.terminal.run(inline("helm uninstall dossier"), seconds=SECONDS)
+    page.sql(f"UPDATE alembic_version SET version_num = '{revision}'", "audit")
+    leaves = page.counted("leaves", "audit")
+    assert "STATUS: deployed" in page.terminal.run(install, seconds=SECONDS)
+    assert all(page.ready().values())
+    assert page.counted("accounts", "gateway") == 3
+    assert page.counted("leaves", "audit") >= leaves > 0
 
 
 @pytest.mark.parametrize("step", Step)
