@@ -176,11 +176,9 @@ async def test_readiness_and_feed_do_not_depend_on_it(limited: Limited) -> None:
     assert (await limited.http.get("/readyz")).status_code == 200
 
 
-async def test_rows_are_those_without_a_receipt_over_the_epochs(
-    limited: Limited, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_are_those_without_a_receipt_over_the_epochs(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dossier_common.backlog.STEP", 4)
-    line, backlog = limited.line, limited.backlog
+    backlog = Backlog(line.producer.database, line.producer.clock.now, seconds=900, rows=ROWS)  # nobody else looks
     relay, connection = line.relay(), await line.producer.database.connect()
 
     async def rows(looks: int = 1) -> int:

@@ -34,6 +34,8 @@ MAX_MESSAGE: Final = 128 << 10
 MAX_BYTES: Final = 2 << 30
 """A full stream refuses (`discard: new`), and the relay keeps its rows until there is room again."""
 TRY_EVERY: Final = 0.5
+ANSWER_SECONDS: Final = 30
+"""To make a stream on a busy disk takes long; who has waited in vain repeats the command."""
 DUPLICATES_KNOWN: Final = 120.0
 """Seconds for which a message id is remembered; consumers know what they have applied by their cursor."""
 
@@ -113,7 +115,7 @@ async def connect(url: str, password: str, *, tls: ssl.SSLContext | None = None,
 
 async def ensure(client: Client, *, replicas: int = 1) -> Made:
     """Makes what is missing and sets right what differs. Raises nats.js.errors.APIError, nats.errors.Error."""
-    jetstream = client.jetstream(timeout=10)
+    jetstream = client.jetstream(timeout=ANSWER_SECONDS)
     streams: list[str] = []
     consumers: list[str] = []
     for producer in topology.PUBLISHERS:

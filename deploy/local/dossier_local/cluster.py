@@ -18,6 +18,9 @@ from dossier_local.postgres import Postgres
 from dossier_local.processes import Process, clean_up, stop_all
 from dossier_local.state import State, internal_ports
 
+PATIENCE = 60.0
+"""Seconds for NATS to make its streams on a busy machine."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -36,7 +39,11 @@ class Cluster:
     def make_streams(self) -> streams.Made:
         """The operator's step, from a place without an event loop."""
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, streams.run(self.broker.url, self.broker.password(OPERATOR))).result()
+            return thread.submit(asyncio.run, _streams(self.broker)).result()
+
+
+async def _streams(broker: Broker) -> streams.Made:
+    return await streams.run(broker.url, broker.password(OPERATOR), wait=PATIENCE)
 
 
 def start(state: State, *, gateway_port: int, migrate: bool = True, sync: bool = True) -> Cluster:
@@ -57,7 +64,7 @@ def start(state: State, *, gateway_port: int, migrate: bool = True, sync: bool =
         processes["nats"] = broker.start()
         processes["postgres"] = postgres.start(sync=sync)
         with ThreadPoolExecutor(1) as beside:
-            made = beside.submit(asyncio.run, streams.run(broker.url, broker.password(OPERATOR)))
+            made = beside.submit(asyncio.run, _streams(broker))
             postgres.apply_roles()
             migrations.upgrade(postgres, waiting)
             made.result()
