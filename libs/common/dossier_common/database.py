@@ -7,16 +7,19 @@ Both are refused while too many events wait for their receipt (see backlog), `Re
 
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from dossier_common import auth, idempotency
 from dossier_common.problems import AuditUnavailable
@@ -44,6 +47,8 @@ UNREACHABLE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """What a database raises that is away, full, busy or restarting, or that gave way to another; answered with 503."""
+IDLE_SECONDS = 10.0
+"""A connection that was not used for so long is asked whether it still lives."""
 READINGS, WRITES = 1, 10
 """How many times the backlog's limits stop a reading that is recorded, and a change."""
 
@@ -73,9 +78,9 @@ class Database:
             pool_size=settings.database_pool,
             max_overflow=0,
             pool_timeout=10,
-            pool_pre_ping=True,
             hide_parameters=True,
         )
+        _watch_idle(self.engine)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     def session(self) -> AsyncSession:
@@ -112,6 +117,31 @@ class Database:
     async def close(self) -> None:
         """Closes all connections."""
         await self.engine.dispose()
+
+
+def _watch_idle(engine: AsyncEngine) -> None:
+    """Keeps connections that have ended from whoever takes one of the pool, who gets a new one in their place.
+
+    The driver knows of an end that the server or its host announced, at no cost. Only a connection that nobody has
+    used for a while is asked: what lies between may have forgotten it.
+    """
+    dialect = engine.dialect
+
+    def returned(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["returned"] = time.monotonic()
+
+    def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        if cast("asyncpg.Connection", record.driver_connection).is_closed():
+            raise DisconnectionError("it was closed while it waited in the pool")
+        now = time.monotonic()
+        if now - record.info.get("returned", now) > IDLE_SECONDS:
+            try:
+                dialect.do_ping(connection)
+            except (dialect.loaded_dbapi.Error, OSError, TimeoutError) as error:
+                raise DisconnectionError("it no longer answers") from error
+
+    event.listen(engine.sync_engine, "checkin", returned)
+    event.listen(engine.sync_engine, "checkout", taken)
 
 
 def database_of(request: Request) -> Database:
