@@ -6,7 +6,8 @@ import asyncpg
 
 from dossier_local.cluster import Cluster
 
-MADE_BY_MIGRATIONS = frozenset({"alembic_version", "outbox_state"})
+MADE_ANEW = "INSERT INTO outbox_state DEFAULT VALUES"
+"""The one row that migrations make."""
 
 
 async def superuser(cluster: Cluster, part: str) -> asyncpg.Connection:
@@ -20,10 +21,11 @@ async def superuser(cluster: Cluster, part: str) -> asyncpg.Connection:
 
 
 async def emptied(connection: asyncpg.Connection, kept: Collection[str] = ()) -> None:
-    """Deletes all rows but those that migrations have made, and those of the tables that are kept."""
+    """Deletes all rows but those of the tables that are kept; no event of the part has a number then."""
     tables = await connection.fetch(
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL($1::text[])",
-        [*MADE_BY_MIGRATIONS, *kept],
+        ["alembic_version", *kept],
     )
-    deletions = ";".join(f'DELETE FROM "{table["tablename"]}"' for table in tables)
-    await connection.execute(f"SET session_replication_role = replica; {deletions}; RESET session_replication_role")
+    statements = [f'DELETE FROM "{table["tablename"]}"' for table in tables]
+    statements = ["SET session_replication_role = replica", *statements, MADE_ANEW, "RESET session_replication_role"]
+    await connection.execute(";".join(statements))
