@@ -133,12 +133,6 @@ def document() -> list[Block]:
     return blocks(PAGE)
 
 
-def inline(beginning: str) -> str:
-    """The one command in the running text of the page that begins so."""
-    (found,) = set(re.findall(rf"`({re.escape(beginning)}[^`]*)`", PAGE.read_text()))
-    return str(found)
-
-
 def _shown(language: str, beginning: str) -> str:
     """The page's block of something else than commands that begins so."""
     (found,) = re.findall(

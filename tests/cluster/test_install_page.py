@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from tests.cluster.page import NAMESPACE, SECONDS, Installed, Step, document, inline
+from tests.cluster.page import NAMESPACE, SECONDS, Installed, Step, document
+from tests.docs.inline import inline
 
 from dossier_common.topology import PARTS
 
@@ -99,9 +100,13 @@ def test_after_all_pods_were_deleted_everything_is_back_with_its_data(page: Inst
 
 
 def test_what_the_page_says_of_day_two_works_in_its_namespace(page: Installed) -> None:
-    assert "without receipt" in page.terminal.run(inline("kubectl exec deployment/"), seconds=SECONDS)
+    line = inline("install-helm", "kubectl exec deployment/")
+    assert "without receipt" in page.terminal.run(line, seconds=SECONDS)
+    line = inline("operating", "kubectl exec deployment/RELEASE-PART-web")
+    line = line.replace("RELEASE", "dossier").replace("PART", "records").replace("…", "backlog records")
+    assert "without receipt" in page.terminal.run(line, seconds=SECONDS)
     before = page.ready()
-    said = page.terminal.run(inline("helm upgrade dossier"), seconds=SECONDS)
+    said = page.terminal.run(inline("install-helm", "helm upgrade dossier"), seconds=SECONDS)
     assert "REVISION: 2" in said
     assert page.ready() == before, "nothing had changed, and no pod was replaced"
 
@@ -121,7 +126,7 @@ def test_a_password_is_changed_and_all_parts_come_back_with_it(page: Installed) 
 
 def test_who_removes_it_keeps_volumes_secrets_and_databases(page: Installed) -> None:
     secrets = {each["metadata"]["name"] for each in page.kubernetes.found("secrets", "--namespace", NAMESPACE)}
-    page.terminal.run(inline("helm uninstall dossier"), seconds=SECONDS)
+    page.terminal.run(inline("install-helm", "helm uninstall dossier"), seconds=SECONDS)
     page.kubernetes.until(lambda: not page.ready(), "all pods are gone")
     claims = page.kubernetes.found("persistentvolumeclaims", "--namespace", NAMESPACE)
     assert {each["metadata"]["name"]: each["status"]["phase"] for each in claims} == dict.fromkeys(KEPT, "Bound")
@@ -138,9 +143,9 @@ def test_a_job_that_fails_says_what_to_mend_and_installing_again_makes_nothing_t
     install = next(line for line in document()[Step.INSTALL].text.splitlines() if line.startswith("helm install"))
     said = page.terminal.run(f"! {install}", seconds=SECONDS)
     assert "INSTALLATION FAILED" in said
-    log = page.terminal.run(inline("kubectl logs job/dossier-migrate"), seconds=SECONDS)
+    log = page.terminal.run(inline("install-helm", "kubectl logs job/dossier-migrate"), seconds=SECONDS)
     assert "from-tomorrow" in log.strip().splitlines()[-1]
-    page.terminal.run(inline("helm uninstall dossier"), seconds=SECONDS)
+    page.terminal.run(inline("install-helm", "helm uninstall dossier"), seconds=SECONDS)
     page.sql(f"UPDATE alembic_version SET version_num = '{revision}'", "audit")
     leaves = page.counted("leaves", "audit")
     assert "STATUS: deployed" in page.terminal.run(install, seconds=SECONDS)

@@ -129,11 +129,17 @@ class Deployment:
         text = block.text.replace("localhost:8443", f"localhost:{self.port}")
         # Codes go to a terminal alone, and there is none here: the one thing that is asked for otherwise.
         text = text.replace("run --rm ceremony", "run --rm -T ceremony --json")
+        said = self.type(text, seconds=seconds)
+        lacking = list(missing(block, said))
+        assert not lacking, f"{block.place} lacks {lacking}:\n{said}"
+        return said
+
+    def type(self, text: str, *, seconds: float = 900) -> str:
+        """What commands print, in the folder where the README's reader is by then. Fails when one of them failed."""
         where = self.folder / "where"
         script = f'set -eo pipefail\ncd "$(cat "{where}")"\n{text}\npwd >"{where}"\n'
-        command = ("bash", "-c", script)
         done = subprocess.run(
-            command,
+            ("bash", "-c", script),
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -141,9 +147,7 @@ class Deployment:
             timeout=seconds,
             check=False,
         )
-        assert done.returncode == 0, f"{block.place} failed:\n{done.stdout}\n{done.stderr}\n{self.logs()}"
-        lacking = list(missing(block, done.stdout))
-        assert not lacking, f"{block.place} lacks {lacking}:\n{done.stdout}"
+        assert done.returncode == 0, f"{text}\nfailed:\n{done.stdout}\n{done.stderr}\n{self.logs()}"
         return done.stdout
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

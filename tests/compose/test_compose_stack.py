@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.compose.engine import PROCESSES, Deployment, Step, docker, document, until
+from tests.docs.inline import inline
 
 from dossier_local.client import connected
 from dossier_local.elsewhere import Elsewhere
@@ -122,6 +123,10 @@ def test_what_the_readme_shows_besides_works(deployment: Deployment) -> None:
         said = deployment.run(blocks[Step.LOOK])
     assert all(service in said for service in PROCESSES)
     deployment.run(blocks[Step.OBSERVE])
+    backlog = inline("operating", "docker compose exec PART").replace("exec PART", "exec -T records")  # no terminal
+    assert json.loads(deployment.type(backlog.replace("…", "backlog records --json")))["over_limit"] == 0
+    job = inline("operating", "docker compose run --rm migrate")
+    assert json.loads(deployment.type(job.replace("…", "partitions --json"))) == {"made": []}
     deployment.run(blocks[Step.RENEW])
     deployment.run(blocks[Step.ROTATE])
     deployment.until_healthy()

@@ -287,6 +287,19 @@ def test_partitions_are_made_ahead_and_can_be_repeated(migrated: Cluster) -> Non
     assert "DOSSIER_AUDIT_MIGRATOR_URL is not set" in dossier("partitions").refusal()
 
 
+def test_what_is_not_there_is_not_erased_and_a_call_that_names_no_event_or_no_order_is_refused(
+    migrated: Cluster,
+) -> None:
+    event = "01890a5d-ac96-774b-bcce-b302099a8057"
+    done = dossier("erase", event, "order 2026-17", **variables(migrated))
+    assert (done.status, done.out) == (1, "erased: 0\n")
+    done = dossier("erase", event, "order 2026-17", "--json", **variables(migrated))
+    assert (done.status, json.loads(done.out)) == (1, {"erased": 0})
+    for wrong in (("1", "order"), (event, ""), (event, "x" * 201), (event, "two\nlines"), (event,)):
+        assert dossier("erase", *wrong, **variables(migrated)).status == 2
+    assert "DOSSIER_AUDIT_MIGRATOR_URL is not set" in dossier("erase", event, "order").refusal()
+
+
 # -- the gateway's first start -----------------------------------------------------------------------------------------
 
 

@@ -281,7 +281,10 @@ def test_up_stays_until_ctrl_c_and_nothing_is_cleaned_before(checkout: Checkout)
         assert claims["exp"] - claims["iat"] == 5 * 60
         assert asked(state, token)[1]["username"] == "li.na"
         pids = processes(state)
+        of_a_demo = state.folder / "demo" / "auditor"
+        of_a_demo.mkdir(parents=True, exist_ok=True)
         assert "already runs from" in checkout.typed(inline("embedded", "make clean"), status=2)
+        assert of_a_demo.is_dir()
         assert living(pids) == list(pids)
         assert all((checkout.folder / ".venv" / name).exists() for name in LINKED)
         assert asked(state, token)[0] == 200

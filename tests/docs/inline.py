@@ -107,7 +107,7 @@ def is_run(span: Inline, documents: tuple[Path, ...]) -> bool:
 
 @cache
 def taken() -> tuple[tuple[str, str], ...]:
-    """Page and command of each `inline(…)` in a test. With one argument it is that of tests/cluster/page.py."""
+    """Page and command of each `inline(…)` in a test."""
     found = set()
     for path in sorted((CHECKOUT / "tests").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def taken() -> tuple[tuple[str, str], ...]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "inline":
                 words = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
                 if words:
-                    page, beginning = words if len(words) == 2 else ("install-helm", words[0])
+                    page, beginning = words
                     found.add((page, inline(page, beginning)))
     return tuple(sorted(found))
 

@@ -12,14 +12,6 @@ from dossier_local.state import CHECKOUT
 
 RUN = (*DOCUMENTS, CHECKOUT / "deploy" / "compose" / "README.md")
 """Documents whose blocks are run: here, and by tests/compose."""
-OWED = frozenset(
-    {
-        "docker compose exec PART dossier …",
-        "docker compose run --rm migrate …",
-        "kubectl exec deployment/RELEASE-PART-web -- dossier …",
-    }
-)
-"""For tests/compose and tests/cluster to run. Strict: what they take by `inline(…)` has to leave this list."""
 FIRST = {each.text: each for page in reversed(PAGES.values()) for each in reversed(inline_commands(page))}
 """Each command, where it stands first."""
 WIDE = {"COLUMNS": "999", "TERM": "dumb"}
@@ -51,14 +43,7 @@ def written(text: str) -> list[Inline]:
     return inline_commands(PAGES["operating"], text)
 
 
-@pytest.mark.parametrize(
-    "span",
-    [
-        pytest.param(each, marks=pytest.mark.xfail(strict=True, reason="no test runs it")) if text in OWED else each
-        for text, each in FIRST.items()
-    ],
-    ids=lambda span: span.text,
-)
+@pytest.mark.parametrize("span", FIRST.values(), ids=lambda span: span.text)
 def test_every_command_within_the_text_is_run_by_a_test(span: Inline) -> None:
     assert is_run(span, RUN), f"{span.place}: run `{span.text}` in a test that takes it by `inline(…)`"
 
@@ -66,10 +51,6 @@ def test_every_command_within_the_text_is_run_by_a_test(span: Inline) -> None:
 @pytest.mark.parametrize("span", FIRST.values(), ids=lambda span: span.text)
 def test_every_command_of_ours_within_the_text_exists_with_its_options(span: Inline) -> None:
     assert unknown(span.text) == [], span.place
-
-
-def test_nothing_is_owed_that_no_page_says() -> None:
-    assert set(FIRST) >= OWED
 
 
 def test_all_pages_of_operators_are_looked_at() -> None:

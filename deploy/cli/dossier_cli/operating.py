@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -11,6 +12,7 @@ from dossier_cli import given
 from dossier_cli.errors import Refused
 from dossier_cli.output import Json, print_json
 from dossier_cli.parts import KINDS
+from dossier_common.clock import SystemClock
 from dossier_common.topology import PARTS
 
 THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": list[str]()}
@@ -24,6 +26,7 @@ def add_to(commands: typer.Typer) -> None:
     commands.command()(backlog)
     commands.command()(health)
     commands.command()(partitions)
+    commands.command()(erase)
     commands.command()(smoke)
     policy = typer.Typer(no_args_is_help=True, help="Policy packs.")
     policy.command("check")(check_policy)
@@ -112,6 +115,31 @@ def partitions(
         print_json({"made": made})
     else:
         typer.echo("\n".join(made) or "everything is there")
+
+
+def erase(
+    event: Annotated[UUID, typer.Argument(help="Id of the event")],
+    order: Annotated[str, typer.Argument(help="Reference to the order; it stays for good, so no personal data")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Erases the body of one event by law, as audit_migrator; the leaf and its proofs stay. 1 when there is none."""
+    from dossier_audit import erasure
+    from dossier_cli import migrate
+    from dossier_cli.database import said_in_one_line
+    from dossier_common import migrator
+
+    if not erasure.is_reference(order):
+        raise typer.BadParameter(f"the order's reference has 1 to {erasure.LONGEST_ORDER} printable characters")
+    migrate.named("audit")
+    with said_in_one_line("audit", "MIGRATOR"):
+        erased = asyncio.run(erasure.erase(migrator.engine("audit"), event, order, SystemClock()))
+    if as_json:
+        print_json({"erased": erased})
+    else:
+        typer.echo(f"erased: {erased}")
+    if not erased:
+        raise typer.Exit(1)
 
 
 def health(

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -144,10 +145,12 @@ def down() -> None:
 def clean() -> None:
     """Removes all data of this folder, those of the demo included. Refused while Dossier runs from it."""
     chosen = State.chosen()
-    for state in (State(chosen.folder / "demo"), chosen):
-        if state.folder.exists():
-            with state.lock():
-                forget(state)
+    there = [state for state in (State(chosen.folder / "demo"), chosen) if state.folder.exists()]
+    with ExitStack() as locks:
+        for state in there:
+            locks.enter_context(state.lock())
+        for state in there:
+            forget(state)
 
 
 @app.command()

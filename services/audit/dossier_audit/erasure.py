@@ -1,4 +1,4 @@
-"""The owner's job that erases the body of one event by law: `python -m dossier_audit.erasure EVENT ORDER`.
+"""The owner's job that erases the body of one event by law: `dossier erase EVENT ORDER`.
 
 Runs as `audit_migrator`: the service itself cannot do it. What is left is a stub that names the
 order; the leaf stays, and so does every proof over it. The erasure is an event. The body also lay in the producer's
@@ -6,19 +6,22 @@ outbox and in its stream, from which it goes with everything else after `outbox_
 restore this job is repeated for each row of `erasures` that the restored database lacks.
 """
 
-import asyncio
-import sys
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dossier_audit.repository import logs
-from dossier_common import migrator, outbox
-from dossier_common.clock import Clock, SystemClock
+from dossier_common import outbox
+from dossier_common.clock import Clock
 from dossier_common.contracts.audit import BodyErased
 
 LONGEST_ORDER = 200
+
+
+def is_reference(order: str) -> bool:
+    """Whether this can be the reference to an order: one line of 1 to LONGEST_ORDER printable characters."""
+    return 0 < len(order) <= LONGEST_ORDER and order.isprintable()
 
 
 async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> int:
@@ -36,23 +39,3 @@ async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> i
             return erased
     finally:
         await engine.dispose()
-
-
-def main(arguments: list[str]) -> int:
-    """0 when the body was erased; 1 when there was none; 2 for a call that cannot be understood."""
-    try:
-        event, order = arguments
-        found = UUID(event)
-    except ValueError:
-        sys.stderr.write("usage: python -m dossier_audit.erasure EVENT-ID ORDER-REFERENCE\n")
-        return 2
-    if not 0 < len(order) <= LONGEST_ORDER or not order.isprintable():
-        sys.stderr.write(f"the order's reference has 1 to {LONGEST_ORDER} printable characters\n")
-        return 2
-    erased = asyncio.run(erase(migrator.engine("audit"), found, order, SystemClock()))
-    sys.stdout.write(f"erased: {erased}\n")
-    return 0 if erased else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

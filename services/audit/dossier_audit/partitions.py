@@ -4,14 +4,10 @@ Runs as `audit_migrator`, at any time and as often as wanted; monthly is right. 
 land in the default partition, so that a forgotten job loses nothing.
 """
 
-import asyncio
-import sys
-
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dossier_audit.repository import events
-from dossier_common import migrator
 from dossier_common.clock import SystemClock
 
 MONTHS = 12
@@ -29,8 +25,3 @@ async def make_ahead(engine: AsyncEngine, months: int = MONTHS) -> list[str]:
             return await events.make_partitions(session, SystemClock().now(), months)
     finally:
         await engine.dispose()
-
-
-if __name__ == "__main__":
-    for made in asyncio.run(make_ahead(migrator.engine("audit"))):
-        sys.stdout.write(f"{made}\n")
