@@ -54,7 +54,7 @@ token: setup ## Print an access token of a demo account: make token AS=<account>
 	@if [ -z "$(AS)" ]; then echo "Say whose: make token AS=<account> (the accounts stand in .dossier/demo.json)." >&2; exit 2; fi
 	@$(LAUNCHER) token "$(AS)"
 
-test: setup ## Run the tests
+test: setup ## Run the tests; DOSSIER_TEST_ORDER=7 takes their files in another order
 	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 check: setup ## Lint, types, contracts between packages, migrations, OpenAPI files

@@ -17,8 +17,8 @@ from dossier_local.state import CHECKOUT, State
 
 PAGE = CHECKOUT / "docs" / "operators" / "backup.md"
 SECONDS = 600
-LOADED, READ, WRITE = 1, 4, 2
-"""Of an ELF file: a segment that is loaded, and what may be done with it."""
+ELF, LOADED, READ, WRITE = b"\x7fELF\x02\x01", 1, 4, 2
+"""Of an ELF file of 64 bits: how it begins; a segment that is loaded, and what may be done with it."""
 
 
 def _launcher(state: State, *command: str) -> None:
@@ -48,9 +48,11 @@ def verifier(tmp_path: Path) -> Path:
     That of the wheel writes into a segment that is not writable when it is loaded; in this copy the segments are.
     """
     programs = _wheel()
+    content = bytearray((programs / "bin" / "pg_verifybackup").read_bytes())
+    if content[: len(ELF)] != ELF:
+        return programs / "bin" / "pg_verifybackup"
     program = tmp_path / "package" / programs.name / "bin" / "pg_verifybackup"
     program.parent.mkdir(parents=True)
-    content = bytearray((programs / "bin" / program.name).read_bytes())
     (headers,) = struct.unpack_from("<Q", content, 32)
     size, number = struct.unpack_from("<HH", content, 54)
     for header in range(headers, headers + size * number, size):
