@@ -71,7 +71,11 @@ class Installed:
     def run(self, step: Step) -> None:
         """Does what a block says, under the reader's own names."""
         text = document()[step].text.replace("registry.example", self.kubernetes.registry)
-        self.said[step] = self.terminal.run(text, seconds=SECONDS)
+        try:
+            self.said[step] = self.terminal.run(text, seconds=SECONDS)
+        except AssertionError as failed:
+            failed.add_note(self.kubernetes.state())
+            raise
 
     def lacking(self, step: Step) -> Iterator[str]:
         """Lines that the block shall show and did not."""
@@ -160,10 +164,6 @@ def installed(kubernetes: Cluster) -> Iterator[Installed]:
             done.run(step)
             if step == Step.BRING:
                 _servers(kubernetes)
-    except AssertionError as failed:
-        failed.add_note(kubernetes.state())
-        raise
-    else:
         yield done
     finally:
         terminal.close()

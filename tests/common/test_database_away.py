@@ -10,7 +10,7 @@ from tests.common.line import ProducerSettings
 from tests.support.parts import settings_of
 from tests.support.waiting import eventually
 
-from dossier_common.database import Database, unreachable
+from dossier_common.database import Connection, Database, unreachable
 from dossier_local.cluster import Cluster
 
 
@@ -72,11 +72,18 @@ async def test_connections_that_the_server_ended_are_replaced_unseen(cluster: Cl
     assert not set(pids) & set(later)
 
 
+async def test_an_end_is_seen_before_the_driver_has_heard_of_it(cluster: Cluster, database: Database) -> None:
+    first = await backend(database)
+    cluster.postgres.psql(f"SELECT pg_terminate_backend({first}, 60000)", "dossier_retention")  # blocks the loop
+    assert await backend(database) != first
+
+
 async def test_a_connection_that_was_idle_is_asked_and_one_that_was_not_is_taken_as_it_is(
     cluster: Cluster, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when what lies between has forgotten the connection, of which neither end hears."""
-    monkeypatch.setattr(asyncpg.Connection, "is_closed", lambda _: False)
+    monkeypatch.setattr(Connection, "is_closed", lambda _: False)
+    monkeypatch.setattr(Connection, "has_news", lambda _: False)
     first = await backend(database)
     assert await backend(database) == first
     await ended(cluster, first)

@@ -5,6 +5,8 @@ commit is a 503 and never a 200; an exception rolls back. `Recorded` is the same
 Both are refused while too many events wait for their receipt (see backlog), `Read` never is.
 """
 
+import asyncio
+import select
 import socket
 import ssl
 import time
@@ -64,6 +66,24 @@ def unreachable(error: BaseException) -> bool:
     return False
 
 
+class Connection(asyncpg.Connection):
+    """The driver's connection, that can also be asked whether its end was announced."""
+
+    __slots__ = ()
+
+    def has_news(self) -> bool:
+        """Whether something has come that the driver has not read yet: the end of the connection, as a rule.
+
+        A glance at the socket, without waiting; meant for a connection on which nothing was asked.
+        """
+        transport: asyncio.Transport = self._transport  # type: ignore[attr-defined]  # the stubs leave it out
+        number: int = transport.get_extra_info("socket").fileno()
+        glance = select.poll()
+        if number >= 0:  # it is not closed here either
+            glance.register(number, select.POLLIN)
+        return number < 0 or bool(glance.poll(0))
+
+
 class Database:
     """One engine a process. Opened by the composition root, closed at shutdown."""
 
@@ -110,6 +130,7 @@ class Database:
                 server_settings={"application_name": self._name},
                 command_timeout=30,
                 timeout=5,
+                connection_class=Connection,
             )
         except FileNotFoundError as error:
             raise ConnectionRefusedError("the database's socket is gone") from error
@@ -122,8 +143,8 @@ class Database:
 def _watch_idle(engine: AsyncEngine) -> None:
     """Keeps connections that have ended from whoever takes one of the pool, who gets a new one in their place.
 
-    The driver knows of an end that the server or its host announced, at no cost. Only a connection that nobody has
-    used for a while is asked: what lies between may have forgotten it.
+    Most need no question: an end that was announced is seen at once. Asked is only a connection on which something has
+    come unasked, and one that nobody has used for a while: what lies between may have forgotten it.
     """
     dialect = engine.dialect
 
@@ -131,10 +152,10 @@ def _watch_idle(engine: AsyncEngine) -> None:
         record.info["returned"] = time.monotonic()
 
     def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-        if cast("asyncpg.Connection", record.driver_connection).is_closed():
+        driver, now = cast("Connection", record.driver_connection), time.monotonic()
+        if driver.is_closed():
             raise DisconnectionError("it was closed while it waited in the pool")
-        now = time.monotonic()
-        if now - record.info.get("returned", now) > IDLE_SECONDS:
+        if now - record.info.get("returned", now) > IDLE_SECONDS or driver.has_news():
             try:
                 dialect.do_ping(connection)
             except (dialect.loaded_dbapi.Error, OSError, TimeoutError) as error:
