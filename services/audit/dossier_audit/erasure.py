@@ -1,9 +1,9 @@
 """The owner's job that erases the body of one event by law: `dossier erase EVENT ORDER`.
 
-Runs as `audit_migrator`: the service itself cannot do it. What is left is a stub that names the
-order; the leaf stays, and so does every proof over it. The erasure is an event. The body also lay in the producer's
-outbox and in its stream, from which it goes with everything else after `outbox_keep_days`; and in backups, after whose
-restore this job is repeated for each row of `erasures` that the restored database lacks.
+Runs as `audit_migrator`: the service itself cannot do it. In the body's place stands by which order it went; the
+leaf stays, and so does every proof over it. The erasure is an event. The body also lay in the producer's outbox and
+in its stream, from which it goes with everything else after `outbox_keep_days`; and in backups, after whose restore
+this job is repeated for each row of `erasures` that the restored database lacks.
 """
 
 from uuid import UUID
@@ -19,17 +19,18 @@ from dossier_common.contracts.audit import BodyErased
 LONGEST_ORDER = 200
 
 
-def is_reference(order: str) -> bool:
-    """Whether this can be the reference to an order: one line of 1 to LONGEST_ORDER printable characters."""
-    return 0 < len(order) <= LONGEST_ORDER and order.isprintable()
+class NoReference(ValueError):
+    """This cannot be the reference to an order."""
 
 
 async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> int:
     """Erases the body of this event, in each epoch in which it stands; returns how many were there.
 
-    Disposes of the engine, which connects as `audit_migrator`.
+    Disposes of the engine, which connects as `audit_migrator`. Raises NoReference.
     """
     try:
+        if not 0 < len(order) <= LONGEST_ORDER or not order.isprintable():
+            raise NoReference(f"the order's reference has 1 to {LONGEST_ORDER} printable characters")
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("SET ROLE audit_owner"))
             await session.execute(text("SET lock_timeout = '5s'"))

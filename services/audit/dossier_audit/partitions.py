@@ -10,10 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from dossier_audit.repository import events
 from dossier_common.clock import SystemClock
 
-MONTHS = 12
 
-
-async def make_ahead(engine: AsyncEngine, months: int = MONTHS) -> list[str]:
+async def make_ahead(engine: AsyncEngine, months: int) -> list[str]:
     """Makes what is missing of this month and the next ones; returns the names. Waits five seconds for a lock.
 
     Disposes of the engine, which connects as `audit_migrator`.
