@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.docs.inline import inline
+from tests.support.waiting import happens
 
 from dossier_local.launched import START_SECONDS, STOP_SECONDS
 from dossier_local.postgres import Postgres
@@ -89,9 +89,7 @@ class Checkout:
                 start_new_session=True,
             )
         try:
-            ready = eventually(
-                lambda: "Ctrl-C stops it." in log.read_text() or terminal.poll() is not None, START_SECONDS
-            )
+            ready = happens(lambda: "Ctrl-C stops it." in log.read_text() or terminal.poll() is not None, START_SECONDS)
             assert ready, log.read_text()
             assert terminal.poll() is None, log.read_text()
             yield terminal
@@ -101,22 +99,13 @@ class Checkout:
                 terminal.wait(STOP_SECONDS)
 
 
-def eventually(holds: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def end(state: State) -> None:
     """Whatever a test has left: nothing runs from there, and no data lie elsewhere."""
     if not state.run.exists():
         return
     if launcher := state.holder():
         os.kill(launcher, signal.SIGTERM)
-        eventually(lambda: state.holder() is None, STOP_SECONDS)
+        happens(lambda: state.holder() is None, STOP_SECONDS)
     servers = Postgres(state)
     clean_up(state, servers.data)
     servers.wipe()
@@ -250,7 +239,7 @@ def tokens_end_with_their_keys(checkout: Checkout) -> None:
         """Key id by place, once the gateway publishes just these."""
         said = checkout.typed(environment_of("gateway", f".venv/bin/dossier keys {how}"))
         ring = {line.split()[0]: line.split()[1] for line in said.splitlines()}
-        published = eventually(
+        published = happens(
             lambda: {key["kid"] for key in asked(state, path="/oauth/jwks.json")[1]["keys"]} == set(ring.values()), 60
         )
         assert published, said

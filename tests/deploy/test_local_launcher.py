@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import happens
 
 from dossier_local.cluster import temporary_state
 from dossier_local.main import clean
@@ -46,15 +47,6 @@ class Launcher:
         return {path.stem: json.loads(path.read_text())["pid"] for path in self.state.run.glob("*.pid")}
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @contextmanager
 def launch(state: State, command: tuple[str, ...] = (), **environment: str) -> Iterator[Launcher]:
     log = state.logs / f"launcher-{time.monotonic_ns()}.log"
@@ -69,7 +61,7 @@ def launch(state: State, command: tuple[str, ...] = (), **environment: str) -> I
         )
     launcher = Launcher(state, popen, log)
     try:
-        assert eventually(lambda: launcher.ready() or popen.poll() is not None, 60), launcher.said()
+        assert happens(lambda: launcher.ready() or popen.poll() is not None, 60), launcher.said()
         yield launcher
     finally:
         if popen.poll() is None:
@@ -135,7 +127,7 @@ def test_what_dies_is_said_and_started_again(state: State) -> None:
         for name in ("records-worker", "nats", "postgres"):
             os.kill(before[name], signal.SIGKILL)
         for name in ("records-worker", "nats", "postgres"):
-            assert eventually(lambda name=name: f"{name} is ready again" in launcher.said()), launcher.said()  # type: ignore[misc]
+            assert happens(lambda name=name: f"{name} is ready again" in launcher.said(), 20), launcher.said()  # type: ignore[misc]
             assert f"{name} was killed by signal 9; it is started again in 0.5 s" in launcher.said()
         after = launcher.pids()
         assert len(living(after)) == PROCESSES
@@ -148,7 +140,7 @@ def test_children_end_when_the_launcher_is_killed(state: State) -> None:
         pids = launcher.pids()
         launcher.popen.kill()
         launcher.popen.wait()
-        assert eventually(lambda: living(pids) == []), living(pids)
+        assert happens(lambda: living(pids) == [], 20), living(pids)
 
 
 def test_what_a_killed_launcher_left_is_ended_at_the_next_start(state: State) -> None:

@@ -1,6 +1,7 @@
 """Waiting for what other tasks do, with an end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,6 +16,16 @@ async def eventually(ask: Callable[[], Coroutine[Any, Any, object]], expected: o
         if asyncio.get_running_loop().time() > until:
             pytest.fail(f"expected {expected}, found {found}")
         await asyncio.sleep(0.02)
+
+
+def happens(holds: Callable[[], bool], seconds: float) -> bool:
+    """Whether it is so within some time; for tests without an event loop."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @asynccontextmanager
