@@ -58,6 +58,16 @@ FIRST: Final = tuple(step for step in Step if step is not Step.RENEW)
 """What is run before the tests begin."""
 
 
+@contextmanager
+def explained(kubernetes: Cluster) -> Iterator[None]:
+    """Whoever reads of a failure in here sees how the cluster was."""
+    try:
+        yield
+    except AssertionError as failed:
+        failed.add_note(kubernetes.state())
+        raise
+
+
 @dataclass
 class Installed:
     """What the page made."""
@@ -70,12 +80,12 @@ class Installed:
 
     def run(self, step: Step) -> None:
         """Does what a block says, under the reader's own names."""
-        text = document()[step].text.replace("registry.example", self.kubernetes.registry)
-        try:
-            self.said[step] = self.terminal.run(text, seconds=SECONDS)
-        except AssertionError as failed:
-            failed.add_note(self.kubernetes.state())
-            raise
+        self.said[step] = self.type(document()[step].text.replace("registry.example", self.kubernetes.registry))
+
+    def type(self, text: str) -> str:
+        """What commands show; where one fails, the state of the cluster is told with it."""
+        with explained(self.kubernetes):
+            return self.terminal.run(text, seconds=SECONDS)
 
     def lacking(self, step: Step) -> Iterator[str]:
         """Lines that the block shall show and did not."""
@@ -163,7 +173,8 @@ def installed(kubernetes: Cluster) -> Iterator[Installed]:
         for step in FIRST:
             done.run(step)
             if step == Step.BRING:
-                _servers(kubernetes)
+                with explained(kubernetes):
+                    _servers(kubernetes)
         yield done
     finally:
         terminal.close()

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from tests.cluster.page import NAMESPACE, SECONDS, Installed, Step, document
+from tests.cluster.page import NAMESPACE, Installed, Step, document
 from tests.docs.inline import inline
 
 from dossier_common.topology import PARTS
@@ -74,7 +74,7 @@ def test_the_ceremony_shows_three_codes_and_is_held_once(page: Installed) -> Non
     assert set(codes) == set(OFFICERS)
     assert len(set(codes.values())) == 3
     assert page.counted("accounts", "gateway") == 3
-    again = page.terminal.run(f"! {document()[Step.CEREMONY].text}", seconds=SECONDS)
+    again = page.type(f"! {document()[Step.CEREMONY].text}")
     assert not any(code in again for code in codes.values())
     assert page.counted("accounts", "gateway") == 3
     logs = page.kubectl("logs", "--selector=app.kubernetes.io/name=dossier", "--tail=-1", "--max-log-requests=20")
@@ -101,12 +101,12 @@ def test_after_all_pods_were_deleted_everything_is_back_with_its_data(page: Inst
 
 def test_what_the_page_says_of_day_two_works_in_its_namespace(page: Installed) -> None:
     line = inline("install-helm", "kubectl exec deployment/")
-    assert "without receipt" in page.terminal.run(line, seconds=SECONDS)
+    assert "without receipt" in page.type(line)
     line = inline("operating", "kubectl exec deployment/RELEASE-PART-web")
     line = line.replace("RELEASE", "dossier").replace("PART", "records").replace("…", "backlog records")
-    assert "without receipt" in page.terminal.run(line, seconds=SECONDS)
+    assert "without receipt" in page.type(line)
     before = page.ready()
-    said = page.terminal.run(inline("install-helm", "helm upgrade dossier"), seconds=SECONDS)
+    said = page.type(inline("install-helm", "helm upgrade dossier"))
     assert "REVISION: 2" in said
     assert page.ready() == before, "nothing had changed, and no pod was replaced"
 
@@ -126,7 +126,7 @@ def test_a_password_is_changed_and_all_parts_come_back_with_it(page: Installed) 
 
 def test_who_removes_it_keeps_volumes_secrets_and_databases(page: Installed) -> None:
     secrets = {each["metadata"]["name"] for each in page.kubernetes.found("secrets", "--namespace", NAMESPACE)}
-    page.terminal.run(inline("install-helm", "helm uninstall dossier"), seconds=SECONDS)
+    page.type(inline("install-helm", "helm uninstall dossier"))
     page.kubernetes.until(lambda: not page.ready(), "all pods are gone")
     claims = page.kubernetes.found("persistentvolumeclaims", "--namespace", NAMESPACE)
     assert {each["metadata"]["name"]: each["status"]["phase"] for each in claims} == dict.fromkeys(KEPT, "Bound")
@@ -141,14 +141,14 @@ def test_a_job_that_fails_says_what_to_mend_and_installing_again_makes_nothing_t
     (revision,) = page.sql("SELECT version_num FROM alembic_version", "audit")
     page.sql("UPDATE alembic_version SET version_num = 'from-tomorrow'", "audit")
     install = next(line for line in document()[Step.INSTALL].text.splitlines() if line.startswith("helm install"))
-    said = page.terminal.run(f"! {install}", seconds=SECONDS)
+    said = page.type(f"! {install}")
     assert "INSTALLATION FAILED" in said
-    log = page.terminal.run(inline("install-helm", "kubectl logs job/dossier-migrate"), seconds=SECONDS)
+    log = page.type(inline("install-helm", "kubectl logs job/dossier-migrate"))
     assert "from-tomorrow" in log.strip().splitlines()[-1]
-    page.terminal.run(inline("install-helm", "helm uninstall dossier"), seconds=SECONDS)
+    page.type(inline("install-helm", "helm uninstall dossier"))
     page.sql(f"UPDATE alembic_version SET version_num = '{revision}'", "audit")
     leaves = page.counted("leaves", "audit")
-    assert "STATUS: deployed" in page.terminal.run(install, seconds=SECONDS)
+    assert "STATUS: deployed" in page.type(install)
     assert all(page.ready().values())
     assert page.counted("accounts", "gateway") == 3
     assert page.counted("leaves", "audit") >= leaves > 0
