@@ -152,6 +152,7 @@ class Cluster:
         words = (
             ("get", "pods,jobs,pvc", "--all-namespaces", "--output=wide"),
             ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+            ("get", "events", "--all-namespaces", "--field-selector=reason=FailedScheduling"),
             ("logs", "--selector=app.kubernetes.io/name=dossier", "--tail=3", "--prefix", "--max-log-requests=30"),
         )
         seen = [self.run("kubectl", *each, check=False).stdout.splitlines()[-30:] for each in words]

@@ -111,6 +111,19 @@ def test_what_the_page_says_of_day_two_works_in_its_namespace(page: Installed) -
     assert page.ready() == before, "nothing had changed, and no pod was replaced"
 
 
+def test_an_upgrade_that_finds_no_room_says_so_and_the_old_pods_go_on(page: Installed) -> None:
+    before = page.ready()
+    deployment = "deployment/dossier-gateway-web"
+    page.kubectl("set", "resources", deployment, "--requests=cpu=64")
+    line = inline("install-helm", "kubectl get events")
+    page.kubernetes.until(lambda: "Insufficient cpu" in page.type(line), "the reason is told")
+    during = page.ready()
+    assert list(during.values()).count(False) == 1
+    assert {name: during.get(name) for name in before} == before
+    page.kubectl("rollout", "undo", deployment)
+    page.kubernetes.until(lambda: page.ready() == before, "it is as it was")
+
+
 def test_a_password_is_changed_and_all_parts_come_back_with_it(page: Installed) -> None:
     name = "postgres-records-app"
     before, former = page.ready(), page.secret("dossier-records", name)
