@@ -1,20 +1,28 @@
 """The audit service with one real producer, retention, on real PostgreSQL and NATS."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
 from sqlalchemy import text
+from tests.support.parts import introduce, serving, settings_of, working
 from tests.support.tokens import TestKeys, txn_token
 from tests.support.waiting import eventually
 
+from dossier_audit import main as audit_main
 from dossier_audit.consumers import ingest
+from dossier_audit.settings import Settings as AuditSettings
 from dossier_common import outbox
 from dossier_common.contracts.retention import HoldPlaced
 from dossier_common.ids import new_id
 from dossier_common.inbox import Consumer
 from dossier_common.worker import Context
+from dossier_local.cluster import Cluster
+from dossier_retention import main as retention_main
+from dossier_retention.settings import Settings as RetentionSettings
 
 
 @dataclass
@@ -66,3 +74,20 @@ class Bench:
                 return int((await session.execute(query)).scalar_one())
 
         await eventually(waiting, 0)
+
+
+@asynccontextmanager
+async def benched(cluster: Cluster) -> AsyncIterator[Bench]:
+    """The two on this cluster, introduced to each other."""
+    keys = TestKeys()
+    audit_settings = settings_of(cluster, "audit", AuditSettings)
+    retention_settings = settings_of(cluster, "retention", RetentionSettings)
+    audit_app, producer_app = audit_main.create(audit_settings), retention_main.create(retention_settings)
+    async with AsyncExitStack() as stack:
+        audit = await stack.enter_async_context(serving(audit_app, keys))
+        await stack.enter_async_context(serving(producer_app, keys))
+        worker = await stack.enter_async_context(working("audit", audit_settings))
+        producer = await stack.enter_async_context(working("retention", retention_settings))
+        introduce(worker.peers, keys, {"retention": producer_app})
+        introduce(producer.peers, keys, {"audit": audit_app})
+        yield Bench(keys, audit, audit_app, worker, producer, producer_app)

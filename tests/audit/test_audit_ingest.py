@@ -19,7 +19,8 @@ from dossier_common.clock import SystemClock
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, ChainBroken, Head, Numbered, number
-from dossier_common.relay import Publisher, Relay
+from dossier_common.publisher import Publisher
+from dossier_common.relay import Relay
 from dossier_common.worker import Context
 from dossier_local import keys as local_keys
 from dossier_local.cluster import Cluster

@@ -14,11 +14,12 @@ from tests.audit.log_world import ProofFile, World, entries_of, fails, until, wo
 from tests.audit.test_log_tree import included, mth
 from tests.support.waiting import eventually, running
 
-from dossier_audit.erasure import LONGEST_ORDER, NoReference, erase
+from dossier_audit.erasure import erase
 from dossier_audit.log import notes
 from dossier_audit.log.notes import Checkpoint
 from dossier_audit.log.tree import leaf_hash
 from dossier_audit.publication import publish
+from dossier_audit.rules import LONGEST_ORDER, NoReference
 from dossier_audit.sequencer import LogDamaged, Run
 from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey

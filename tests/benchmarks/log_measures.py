@@ -25,7 +25,7 @@ from dossier_audit.waking import woken_by
 from dossier_common import outbox
 from dossier_common.contracts.retention import HoldPlaced
 from dossier_common.ids import new_id
-from dossier_common.relay import Publisher
+from dossier_common.publisher import Publisher
 from dossier_common.worker import opened
 from dossier_local import witness
 from dossier_local.state import CHECKOUT

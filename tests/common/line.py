@@ -26,7 +26,8 @@ from dossier_common.ids import new_id
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import VerifyingKeys
 from dossier_common.leaves import Head, Numbered
-from dossier_common.relay import Confirmation, Confirmed, Deliver, Publisher, Relay
+from dossier_common.publisher import Publisher
+from dossier_common.relay import Confirmation, Confirmed, Deliver, Relay
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
 from dossier_common.worker import Context

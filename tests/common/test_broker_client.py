@@ -9,7 +9,7 @@ import pytest
 from tests.common.line import Line
 from tests.support.waiting import eventually, running
 
-from dossier_common.relay import Publisher
+from dossier_common.publisher import Publisher
 from dossier_common.worker import opened
 
 GREETING = b'INFO {"server_id":"x","version":"2.15.0","headers":true,"max_payload":1048576,"auth_required":true}\r\n'

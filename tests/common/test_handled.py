@@ -17,6 +17,7 @@ from dossier_common.ids import new_id
 from dossier_common.inbox import Handlers
 from dossier_common.problems import UpstreamUnavailable
 from dossier_common.relay import Confirmation
+from dossier_common.settings import PartSettings
 from dossier_common.worker import _forever, keep_house
 
 
@@ -61,6 +62,40 @@ async def test_events_that_come_again_in_a_new_epoch_are_handled_once(line: Line
     assert [(each.epoch, each.seq) for each in await line.chain()] == [(2, seq) for seq in range(1, 8)]
     assert (await line.seen_ids())[:5] == ids
     assert await emitted(line) == 7
+
+
+@pytest.mark.invariant(2)
+@pytest.mark.parametrize("confirmed", [None, Confirmation(1, 2, bytes(32))])
+async def test_what_is_left_is_numbered_anew_for_a_log_that_lacks_what_was_pruned(
+    line: Line, confirmed: Confirmation | None
+) -> None:
+    await forget(line)
+    apply = noting(line).apply
+    async with running(line.relay().run(), line.consumer(apply).run()):
+        await line.emit(4)
+        await eventually(lambda: _count(line), 4)
+        await line.emit(3)
+        await eventually(lambda: _count(line), 7)
+    ids, first = await line.seen_ids(), (await line.heads())[0]
+    await line.execute("DELETE FROM outbox WHERE seq <= :seq", seq=first.seq)
+    line.audited = Confirmation(1, first.seq, first.hash)
+    async with running(line.relay().run()):
+        await line.published()
+    assert {event.epoch for event in await line.chain()} == {1}, "it has what was pruned"
+    line.audited = confirmed
+    for _ in range(2):
+        async with running(line.relay().run(), line.consumer(apply).run()):
+            await line.emit(1)
+            await line.published()
+            await eventually(lambda: _unhandled(line), 0)
+    chain = await line.chain()
+    assert [(each.epoch, each.seq) for each in chain] == [(2, seq) for seq in range(1, len(chain) + 1)]
+    assert [each.id for each in chain][: 7 - first.seq] == ids[first.seq :]
+    assert await line.seen_ids() == ids[: first.seq] + [each.id for each in chain], "each was handled once, in order"
+
+
+async def _unhandled(line: Line) -> int:
+    return len({each.id for each in await line.chain()} - set(await line.seen_ids()))
 
 
 async def _count(line: Line) -> int:
@@ -143,15 +178,25 @@ async def _handled(line: Line) -> int:
         return found
 
 
-async def test_housekeeping_forgets_after_two_weeks(line: Line) -> None:
+async def test_housekeeping_forgets_what_is_two_weeks_older_than_the_producers_newest(line: Line) -> None:
     await forget(line)
+    now = datetime.now(UTC)
     async with line.follower.database.transaction() as session:
-        for days in (13, 15):
-            values = {"id": new_id(), "at": datetime.now(UTC) - timedelta(days=days)}
-            await session.execute(text("INSERT INTO handled_events VALUES ('retention', :id, :at)"), values)
+        for producer, ages in (("retention", (0, 13, 15)), ("records", (30, 40, 45))):
+            for days in ages:
+                values = {"producer": producer, "id": new_id(), "at": now - timedelta(days=days)}
+                await session.execute(text("INSERT INTO handled_events VALUES (:producer, :id, :at)"), values)
     assert timedelta(days=14) == inbox.HANDLED_KEEP
     await keep_house(line.follower)
-    assert await _handled(line) == 1
+    async with line.follower.database.session() as session:
+        left = await session.execute(text("SELECT producer, at FROM handled_events ORDER BY at DESC"))
+        found = [(producer, (now - at).days) for producer, at in left]
+    assert found == [("retention", 0), ("retention", 13), ("records", 30), ("records", 40)]
+
+
+def test_no_outbox_keeps_events_longer_than_followers_know_them() -> None:
+    (most,) = (rule.le for rule in PartSettings.model_fields["outbox_keep_days"].metadata if hasattr(rule, "le"))
+    assert timedelta(days=most) < inbox.HANDLED_KEEP
 
 
 async def test_part_that_is_not_up_yet_is_one_line_without_a_traceback() -> None:

@@ -26,7 +26,8 @@ from dossier_common.heartbeats import Heartbeat, HeartbeatForged, Pulse
 from dossier_common.inbox import Consumer
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, Head, Numbered
-from dossier_common.relay import Publisher, Relay
+from dossier_common.publisher import Publisher
+from dossier_common.relay import Relay
 from dossier_common.topology import FOLLOWS, PARTS, PUBLISHERS, heartbeat_subject
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)

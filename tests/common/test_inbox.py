@@ -20,7 +20,7 @@ from dossier_common.ids import new_id
 from dossier_common.inbox import Handlers
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, ChainBroken, Head, Numbered, number
-from dossier_common.relay import Publisher
+from dossier_common.publisher import Publisher
 from dossier_common.topology import inbox_prefix
 from dossier_common.wire import event_to_json, head_to_json, message
 from dossier_common.worker import opened

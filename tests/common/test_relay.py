@@ -19,7 +19,8 @@ from dossier_common.events import EventTooLarge
 from dossier_common.ids import new_id
 from dossier_common.leaves import NO_LEAF, Head, Numbered, verify_chain
 from dossier_common.problems import UpstreamUnavailable
-from dossier_common.relay import LOCK, Confirmation, Diverged, Publisher
+from dossier_common.publisher import Publisher
+from dossier_common.relay import LOCK, Confirmation, Diverged
 from dossier_common.settings import PartSettings
 
 

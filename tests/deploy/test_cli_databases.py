@@ -12,14 +12,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.support.command import Said, called, dossier
+from tests.support.command import Said, called, dossier, variables
 from tests.support.waiting import eventually
 
 from dossier_cli import roles, scram
 from dossier_common.migrations import LOCK
 from dossier_common.topology import PARTS
 from dossier_local import cluster as servers
-from dossier_local import migrations
 from dossier_local.cluster import Cluster
 
 OFFICERS = (
@@ -39,20 +38,8 @@ def bare() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def migrated(bare: Cluster) -> Cluster:
     """The same, migrated by the command."""
-    dossier("migrate", **variables(bare)).success()
+    dossier("migrate", **variables(bare.postgres)).success()
     return bare
-
-
-def variables(cluster: Cluster) -> dict[str, str]:
-    """What `dossier roles` and `dossier migrate` find in their environment."""
-    found = {
-        "DOSSIER_POSTGRES_URL": f"postgresql://postgres@/postgres?host={cluster.postgres.sockets}",
-        "DOSSIER_POSTGRES_PASSWORD_FILE": str(cluster.state.secrets / "postgres-superuser"),
-        "DOSSIER_SECRETS_DIR": str(cluster.state.secrets),
-    }
-    for part in PARTS:
-        found |= migrations.environment(cluster.postgres, part)
-    return found
 
 
 def forget(cluster: Cluster, part: str) -> None:
@@ -106,10 +93,10 @@ def test_a_password_that_could_be_written_in_two_ways_is_refused(password: str) 
 
 def test_what_is_missing_is_made_and_then_everything_is_there(bare: Cluster) -> None:
     forget(bare, "retention")
-    said = dossier("roles", **variables(bare))
+    said = dossier("roles", **variables(bare.postgres))
     assert said.success() == "made: dossier_retention\npassword set: retention_migrator, retention_app\n"
     before = verifiers(bare)
-    assert dossier("roles", **variables(bare)).success() == "everything is there\n"
+    assert dossier("roles", **variables(bare.postgres)).success() == "everything is there\n"
     assert verifiers(bare) == before
     assert asyncio.run(entered(bare, "retention", "app")) == "retention_app in dossier_retention"
 
@@ -117,14 +104,14 @@ def test_what_is_missing_is_made_and_then_everything_is_there(bare: Cluster) -> 
 def test_a_changed_password_is_set_and_no_other(bare: Cluster) -> None:
     path = bare.postgres.password_file("approvals", "app")
     path.write_text("another-password")
-    said = dossier("roles", "approvals", "--json", **variables(bare))
+    said = dossier("roles", "approvals", "--json", **variables(bare.postgres))
     assert json.loads(said.success()) == {"databases": [], "passwords": ["approvals_app"]}
     assert asyncio.run(entered(bare, "approvals", "app")) == "approvals_app in dossier_approvals"
 
 
 def test_roles_that_got_more_than_their_duty_lose_it(bare: Cluster) -> None:
     bare.postgres.psql("ALTER ROLE audit_app CREATEDB; GRANT CONNECT ON DATABASE dossier_audit TO PUBLIC;")
-    assert dossier("roles", "audit", **variables(bare)).success() == "everything is there\n"
+    assert dossier("roles", "audit", **variables(bare.postgres)).success() == "everything is there\n"
     found = bare.postgres.psql(
         "SELECT rolcreatedb, has_database_privilege('records_app', 'dossier_audit', 'CONNECT') "
         "FROM pg_roles WHERE rolname = 'audit_app'"
@@ -142,14 +129,14 @@ async def test_two_runs_at_once_make_everything_once(bare: Cluster) -> None:
 
 def test_the_printed_sql_does_the_same_and_holds_no_password(bare: Cluster) -> None:
     forget(bare, "retention")
-    script = dossier("roles", "retention", "--print", **variables(bare)).success()
+    script = dossier("roles", "retention", "--print", **variables(bare.postgres)).success()
     assert "retention" in script
     assert "records" not in script
     assert not any(bare.postgres.password("retention", role) in script for role in roles.LOGINS)
     for _ in range(2):
         bare.postgres.psql(script)
     assert asyncio.run(entered(bare, "retention", "migrator")) == "retention_migrator in dossier_retention"
-    assert dossier("roles", **variables(bare)).success() == "everything is there\n"
+    assert dossier("roles", **variables(bare.postgres)).success() == "everything is there\n"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +158,7 @@ def test_the_printed_sql_does_the_same_and_holds_no_password(bare: Cluster) -> N
 def test_a_server_that_is_named_wrongly_is_said_in_one_line(
     bare: Cluster, changed: dict[str, str], expected: str
 ) -> None:
-    said = called(("roles",), variables(bare) | changed)
+    said = called(("roles",), variables(bare.postgres) | changed)
     assert expected in said.refusal()
     assert "secret@" not in said.err
 
@@ -179,10 +166,10 @@ def test_a_server_that_is_named_wrongly_is_said_in_one_line(
 def test_a_wrong_password_and_a_password_that_is_none_are_said(bare: Cluster, tmp_path: Path) -> None:
     wrong = tmp_path / "postgres-audit-app"
     wrong.write_text("guessed")
-    said = called(("roles",), variables(bare) | {"DOSSIER_POSTGRES_PASSWORD_FILE": str(wrong)})
+    said = called(("roles",), variables(bare.postgres) | {"DOSSIER_POSTGRES_PASSWORD_FILE": str(wrong)})
     assert "refuses the password of postgres: see DOSSIER_POSTGRES_PASSWORD_FILE" in said.refusal()
     (tmp_path / "postgres-audit-migrator").write_text("密码")
-    said = called(("roles", "audit"), variables(bare) | {"DOSSIER_SECRETS_DIR": str(tmp_path)})
+    said = called(("roles", "audit"), variables(bare.postgres) | {"DOSSIER_SECRETS_DIR": str(tmp_path)})
     assert "postgres-audit-migrator: a password has printable ASCII" in said.refusal()
 
 
@@ -192,7 +179,10 @@ def test_who_is_no_superuser_is_told_so(bare: Cluster) -> None:
         "DOSSIER_POSTGRES_URL": url,
         "DOSSIER_POSTGRES_PASSWORD_FILE": str(bare.state.secrets / "postgres-audit-app"),
     }
-    assert "does not let audit_app do this: permission denied" in called(("roles",), variables(bare) | own).refusal()
+    assert (
+        "does not let audit_app do this: permission denied"
+        in called(("roles",), variables(bare.postgres) | own).refusal()
+    )
 
 
 # -- migrations --------------------------------------------------------------------------------------------------------
@@ -200,20 +190,20 @@ def test_who_is_no_superuser_is_told_so(bare: Cluster) -> None:
 
 def test_migrations_are_run_once_and_say_from_where_to_where(bare: Cluster) -> None:
     forget(bare, "records")
-    dossier("roles", **variables(bare)).success()
-    first = dossier("migrate", "records", **variables(bare)).success()
+    dossier("roles", **variables(bare.postgres)).success()
+    first = dossier("migrate", "records", **variables(bare.postgres)).success()
     assert re.fullmatch(r"records +empty → \d{4}_\d{2}_\d{2}_records\n", first)
-    again = dossier("migrate", "records", **variables(bare)).success()
+    again = dossier("migrate", "records", **variables(bare.postgres)).success()
     assert re.fullmatch(r"records +\d{4}_\d{2}_\d{2}_records \(up to date\)\n", again)
-    said = json.loads(dossier("migrate", "--json", "records", **variables(bare)).success())
+    said = json.loads(dossier("migrate", "--json", "records", **variables(bare.postgres)).success())
     assert said["records"]["from"] == said["records"]["to"]
 
 
 async def test_of_two_runs_the_second_waits_and_finds_nothing_to_do(bare: Cluster) -> None:
     forget(bare, "records")
-    assert await asyncio.to_thread(dossier, "roles", **variables(bare))
+    assert await asyncio.to_thread(dossier, "roles", **variables(bare.postgres))
     holder = await asyncio.wait_for(asyncpg.connect(bare.database_url("records", "migrator")), 60)
-    environment = {**os.environ, **variables(bare)}
+    environment = {**os.environ, **variables(bare.postgres)}
     command = (sys.executable, "-m", "dossier_cli", "migrate", "records")
     try:
         await holder.execute(f"SELECT pg_advisory_lock({LOCK})")
@@ -238,7 +228,7 @@ def test_a_database_of_a_newer_version_is_refused_before_anything_is_changed(mig
     migrated.postgres.psql(newer, "dossier_retention")
     migrated.postgres.psql(older, "dossier_gateway")  # it comes first, and would fail
     try:
-        said = dossier("migrate", **variables(migrated))
+        said = dossier("migrate", **variables(migrated.postgres))
         assert "the database of retention is at 2099_01_01_later, which this version does not know" in said.refusal()
         assert said.out == ""
         assert migrated.postgres.psql("SELECT count(*) FROM alembic_version", "dossier_gateway").strip() == "0"
@@ -251,7 +241,7 @@ def test_a_migration_that_fails_is_said_in_one_line_and_leaves_the_database_as_i
     known = migrated.postgres.psql("SELECT version_num FROM alembic_version", "dossier_audit").strip()
     migrated.postgres.psql("TRUNCATE alembic_version", "dossier_audit")  # so that its tables would be made again
     try:
-        line = dossier("migrate", "audit", **variables(migrated)).refusal()
+        line = dossier("migrate", "audit", **variables(migrated.postgres)).refusal()
         assert "audit: its database is as it was, since a migration failed" in line
         assert "duplicate key" in line
         assert migrated.postgres.psql("SELECT count(*) FROM alembic_version", "dossier_audit").strip() == "0"
@@ -271,19 +261,19 @@ def test_a_migration_that_fails_is_said_in_one_line_and_leaves_the_database_as_i
 def test_a_database_that_is_named_wrongly_is_said_in_one_line(
     bare: Cluster, changed: dict[str, str], expected: str
 ) -> None:
-    assert expected in called(("migrate", "audit"), variables(bare) | changed).refusal()
+    assert expected in called(("migrate", "audit"), variables(bare.postgres) | changed).refusal()
 
 
 def test_a_database_that_is_not_there_says_who_makes_it(bare: Cluster) -> None:
     url = f"postgresql://audit_migrator@/dossier_none?host={bare.postgres.sockets}"
-    said = called(("migrate", "audit"), variables(bare) | {"DOSSIER_AUDIT_MIGRATOR_URL": url})
+    said = called(("migrate", "audit"), variables(bare.postgres) | {"DOSSIER_AUDIT_MIGRATOR_URL": url})
     assert "has no database dossier_none: `dossier roles` makes it" in said.refusal()
 
 
 def test_partitions_are_made_ahead_and_can_be_repeated(migrated: Cluster) -> None:
-    assert "bodies_" in dossier("partitions", "--months", "20", **variables(migrated)).success()
-    assert dossier("partitions", "--months", "20", **variables(migrated)).success() == "everything is there\n"
-    assert json.loads(dossier("partitions", "--json", **variables(migrated)).success()) == {"made": []}
+    assert "bodies_" in dossier("partitions", "--months", "20", **variables(migrated.postgres)).success()
+    assert dossier("partitions", "--months", "20", **variables(migrated.postgres)).success() == "everything is there\n"
+    assert json.loads(dossier("partitions", "--json", **variables(migrated.postgres)).success()) == {"made": []}
     assert "DOSSIER_AUDIT_MIGRATOR_URL is not set" in dossier("partitions").refusal()
 
 
@@ -291,12 +281,12 @@ def test_what_is_not_there_is_not_erased_and_a_call_that_names_no_event_or_no_or
     migrated: Cluster,
 ) -> None:
     event = "01890a5d-ac96-774b-bcce-b302099a8057"
-    done = dossier("erase", event, "order 2026-17", **variables(migrated))
+    done = dossier("erase", event, "order 2026-17", **variables(migrated.postgres))
     assert (done.status, done.out) == (1, "erased: 0\n")
-    done = dossier("erase", event, "order 2026-17", "--json", **variables(migrated))
+    done = dossier("erase", event, "order 2026-17", "--json", **variables(migrated.postgres))
     assert (done.status, json.loads(done.out)) == (1, {"erased": 0})
     for wrong in (("1", "order"), (event, ""), (event, "x" * 201), (event, "two\nlines"), (event,)):
-        assert dossier("erase", *wrong, **variables(migrated)).status == 2
+        assert dossier("erase", *wrong, **variables(migrated.postgres)).status == 2
     assert "DOSSIER_AUDIT_MIGRATOR_URL is not set" in dossier("erase", event, "order").refusal()
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.docs.blocks import Block, blocks, missing, run
 from tests.docs.inline import inline
+from tests.support.command import dossier, variables
+from tests.support.waiting import happens
 
 from dossier_local.cluster import temporary_state
 from dossier_local.postgres import Postgres, wheel
@@ -83,3 +85,32 @@ def test_what_was_backed_up_is_there_after_the_loss_of_databases_and_nats(
         assert list(missing(block, output)) == [], f"{block.place}:\n{output}"
     assert len(said) == len(document) + 1, f"{document[len(said) - 1].place} failed:\n{said[-1]}"
     assert Postgres(state).psql("SELECT count(*) FROM kept", "dossier_records").strip() == "7"
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_a_log_that_is_lost_with_all_its_backups_goes_on_where_somebody_orders_it(state: State) -> None:
+    """As the page says below "After a restore"; what a week does to an outbox is done by hand."""
+    postgres, log = Postgres(state), state.folder / "log" / "gateway-worker.log"
+
+    def number(query: str, part: str) -> int:
+        return int(postgres.psql(query, f"dossier_{part}").strip())
+
+    waiting = "SELECT seq - receipt_seq FROM outbox_state WHERE seq > 0"
+    assert happens(lambda: postgres.psql(waiting, "dossier_gateway") == "0\n", SECONDS)
+    postgres.psql("DELETE FROM outbox WHERE seq <= (SELECT receipt_seq FROM outbox_state)", "dossier_gateway")
+    postgres.psql("DROP DATABASE dossier_audit WITH (FORCE)")
+    for step in ("roles", "migrate"):
+        dossier(step, "audit", **variables(postgres)).success()
+
+    command = inline("backup", ".venv/bin/python -m dossier_local env audit").replace("ORDER", "order 2026-18")
+    document = [Block("accept-gap", "sh", command.replace("PRODUCER", "gateway"), None)]
+    assert happens(lambda: "log-lacks-events" in log.read_text(), SECONDS)
+    assert number("SELECT count(*) FROM leaves WHERE producer = 'gateway'", "audit") == 0, "it waits for the order"
+    said = run(document, state.folder, state.folder, seconds=SECONDS)
+    assert said[0].strip() == "gateway: events behind 0/0 are missing; the log goes on with epoch 2"
+    assert len(said) == 2, "it ended with an error"
+    first = """SELECT count(*) FROM log_runs r JOIN log_publications p USING (generation)
+    WHERE (producer, epoch, first_seq) = ('gateway', 2, 1) AND p.size > r.first_index"""
+    assert happens(lambda: number(first, "audit") > 0, SECONDS), "the new epoch is in the log, under a checkpoint"
+    assert number("SELECT count(*) FROM bodies WHERE type = 'audit.v1.gap.accepted'", "audit") == 1
+    assert happens(lambda: postgres.psql(waiting, "dossier_gateway") == "0\n", SECONDS), "and has its receipt"

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 from dossier_cli.main import app
+from dossier_common.topology import PARTS
+from dossier_local import migrations
+from dossier_local.postgres import Postgres
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,15 @@ def called(arguments: tuple[str, ...], variables: Mapping[str, str]) -> Said:
         err.write(f"{status}\n")
         status = 1
     return Said(status, out.getvalue(), err.getvalue())
+
+
+def variables(postgres: Postgres) -> dict[str, str]:
+    """What `dossier roles` and `dossier migrate` find in their environment."""
+    found = {
+        "DOSSIER_POSTGRES_URL": f"postgresql://postgres@/postgres?host={postgres.sockets}",
+        "DOSSIER_POSTGRES_PASSWORD_FILE": str(postgres.state.secrets / "postgres-superuser"),
+        "DOSSIER_SECRETS_DIR": str(postgres.state.secrets),
+    }
+    for part in PARTS:
+        found |= migrations.environment(postgres, part)
+    return found

@@ -26,6 +26,7 @@ def add_to(commands: typer.Typer) -> None:
     commands.command()(health)
     commands.command()(partitions)
     commands.command()(erase)
+    commands.command("accept-gap")(accept_gap)
     commands.command()(smoke)
     policy = typer.Typer(no_args_is_help=True, help="Policy packs.")
     policy.command("check")(check_policy)
@@ -123,7 +124,7 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Erases the body of one event by law, as audit_migrator; the leaf and its proofs stay. 1 when there is none."""
-    from dossier_audit import erasure
+    from dossier_audit import erasure, rules
     from dossier_cli import migrate
     from dossier_cli.database import said_in_one_line
     from dossier_common import migrator
@@ -133,7 +134,7 @@ def erase(
     try:
         with said_in_one_line("audit", "MIGRATOR"):
             erased = asyncio.run(erasure.erase(migrator.engine("audit"), event, order, SystemClock()))
-    except erasure.NoReference as error:
+    except rules.NoReference as error:
         raise typer.BadParameter(str(error)) from error
     if as_json:
         print_json({"erased": erased})
@@ -141,6 +142,35 @@ def erase(
         typer.echo(f"erased: {erased}")
     if not erased:
         raise typer.Exit(1)
+
+
+def accept_gap(
+    producer: Annotated[str, typer.Argument(help="Part whose feed says `events-pruned`")],
+    order: Annotated[str, typer.Argument(help="Reference to the order; it stays for good, so no personal data")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Lets the audit log go on without events that nobody has any more, as an event. 1 when there is no such gap."""
+    from dossier_audit import gaps, rules
+    from dossier_cli import accepting
+    from dossier_cli.database import said_in_one_line
+
+    _ensure_part(producer)
+    try:
+        with said_in_one_line("audit"):
+            gap = asyncio.run(accepting.accept(producer, order))
+    except rules.NoReference as error:
+        raise typer.BadParameter(str(error)) from error
+    except gaps.NotAnew as error:
+        raise Refused(f"{producer} has not begun a new epoch yet: its worker does within a minute") from error
+    except gaps.NoGap as error:
+        raise Refused(f"{producer} has all that the log needs next") from error
+    if as_json:
+        print_json(gap.model_dump())
+    else:
+        typer.echo(
+            f"{producer}: events behind {gap.epoch}/{gap.seq} are missing; the log goes on with epoch {gap.next_epoch}"
+        )
 
 
 def health(

@@ -17,10 +17,10 @@ from uuid import UUID
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dossier_common import cursors, metrics, tables, telemetry
+from dossier_common import cursors, metrics, telemetry
 from dossier_common.clock import Clock
 from dossier_common.cursors import Cursor
 from dossier_common.database import Database
@@ -50,7 +50,7 @@ PENDING_LIMIT = 4 * BATCH
 FRESH_STEP = timedelta(seconds=0.75)
 """Freshness is written when it has moved so far: about once a second, since heartbeats come twice."""
 HANDLED_KEEP: Final = timedelta(days=14)
-"""Twice as long as an outbox keeps what it may have to number again."""
+"""Longer than any outbox keeps what it may have to number again."""
 
 E = TypeVar("E", bound=Event)
 Handler = Callable[[AsyncSession, Any, Envelope], Awaitable[None]]
@@ -139,9 +139,18 @@ async def _not_handled(session: AsyncSession, producer: str, ids: Sequence[UUID]
     return set((await session.execute(_HANDLED, {"producer": producer, "ids": list(ids)})).scalars()) if ids else set()
 
 
-async def forget_handled(session: AsyncSession, before: datetime) -> None:
-    """Deletes what was handled earlier than `before`."""
-    await session.execute(delete(tables.handled_events).where(tables.handled_events.c.at < before))
+_FORGET: Final = text("""
+DELETE FROM handled_events h USING (SELECT producer, max(at) AS newest FROM handled_events GROUP BY producer) AS n
+WHERE h.producer = n.producer AND h.at < n.newest - CAST(:keep AS interval)
+""")
+
+
+async def forget_handled(session: AsyncSession, keep: timedelta) -> None:
+    """Deletes what was handled so much earlier than the producer's newest.
+
+    Not earlier than now: while a producer stands still, all that it may number again is what it had until then.
+    """
+    await session.execute(_FORGET, {"keep": keep})
 
 
 class FeedPruned(Exception):

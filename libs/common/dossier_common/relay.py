@@ -2,8 +2,9 @@
 
 One relay a producer: it writes on the connection that holds the advisory lock, and the unique key on (epoch, seq)
 stops one that was frozen and wakes beside its successor. It numbers nothing before the audit service has said how
-far it has come: a producer that is behind that was restored, and starts a new epoch. Receipts come by message; it asks
-for one that was missed. Twice a second it says how far the chain goes.
+far it has come: a producer that is behind that was restored, and starts a new epoch; so does one that no longer has
+what the audit service would need next. Receipts come by message; it asks for one that was missed. Twice a second it
+says how far the chain goes.
 """
 
 import asyncio
@@ -14,8 +15,6 @@ from datetime import UTC, timedelta
 from typing import Any
 
 import asyncpg
-import orjson
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from dossier_common import heartbeats, metrics, telemetry
@@ -23,18 +22,15 @@ from dossier_common.clock import Clock, set_within
 from dossier_common.database import Database
 from dossier_common.events import instant
 from dossier_common.heartbeats import Heartbeat
-from dossier_common.ids import new_id
 from dossier_common.keys import SigningKey
 from dossier_common.leaves import NO_LEAF, Head, Numbered, number
 from dossier_common.problems import UpstreamUnavailable
-from dossier_common.wire import message
 
 LOCK = 0x0D0551E5
 BATCH = 256
 IDLE_SECONDS = 1.0
 LINGER_SECONDS, LINGER_BUSY_SECONDS, BUSY = 0.01, 0.03, 8
 """After a batch that was not full: the first event goes at once, those behind it gather, longer when there are many."""
-KNOWN_MESSAGE = 10201
 
 RECEIPT_SECONDS = 3.0
 """While events wait for a receipt and none comes by message, it is asked for so often."""
@@ -73,8 +69,13 @@ FROM outbox_state
 _HEAD_AT = "SELECT hash FROM outbox_heads WHERE epoch = $1 AND seq = $2"
 _LEAF_AT = "SELECT sha256(leaf) FROM outbox WHERE epoch = $1 AND seq = $2"
 _NEW_EPOCH = "UPDATE outbox_state SET epoch = $1, seq = 0, hash = $2, published_seq = 0"
-_TAKE_BACK = "UPDATE outbox SET epoch = NULL, seq = NULL, salt = NULL, leaf = NULL WHERE epoch = $1 AND seq > $2"
-_TAKE_BACK_HEADS = "DELETE FROM outbox_heads WHERE epoch = $1 AND seq > $2"
+_TAKE_BACK = "UPDATE outbox SET epoch = NULL, seq = NULL, salt = NULL, leaf = NULL WHERE (epoch, seq) > ($1, $2)"
+_TAKE_BACK_HEADS = "DELETE FROM outbox_heads WHERE (epoch, seq) > ($1, $2)"
+_LAST_PRUNED = """
+SELECT coalesce(o.epoch, s.epoch) AS epoch, coalesce(o.seq - 1, s.seq) AS seq FROM outbox_state s LEFT JOIN (
+  SELECT epoch, seq FROM outbox WHERE seq IS NOT NULL ORDER BY epoch, seq LIMIT 1) AS o ON true
+"""
+"""The place before the oldest event with a number; seq 0 where that is the first of its epoch."""
 _OLD = """
 SELECT h.epoch, h.seq FROM outbox_heads h, (
   SELECT epoch, seq FROM (
@@ -160,6 +161,9 @@ class Relay:
         service may then have some of them twice, with the same id, but none is missing (invariant 2).
         """
         confirmed = await self._confirmed()
+        if await self._forgotten(connection, confirmed):
+            await self._number_anew(connection, confirmed)
+            return
         state = await connection.fetchrow(_READ_STATE)
         assert state is not None
         if confirmed is None or not await self._diverged(connection, confirmed):
@@ -167,10 +171,31 @@ class Relay:
         forked = (confirmed.epoch, confirmed.seq) <= (state["epoch"], state["seq"])
         log = telemetry.log()
         log.error("producer-restored", epoch=confirmed.epoch + 1, confirmed=confirmed.seq, forked=forked)
-        common = state["seq"]
+        common = (state["epoch"], state["seq"])
         if forked:
-            common = state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0
+            common = (confirmed.epoch, state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0)
         await open_epoch(connection, confirmed.epoch, common)
+
+    async def _number_anew(self, connection: asyncpg.Connection, confirmed: Confirmation | None) -> None:
+        """All that there still is goes into a new epoch: its chain is whole for one who lacks what was before.
+
+        The audit service takes it up when somebody has accepted the gap there; others have handled it.
+        """
+        state, pruned = await connection.fetchrow(_READ_STATE), await connection.fetchrow(_LAST_PRUNED)
+        assert state is not None
+        assert pruned is not None
+        known = f"{confirmed.epoch}/{confirmed.seq}" if confirmed else "nothing"
+        through = f"{pruned['epoch']}/{pruned['seq']}"
+        telemetry.log().error("log-lacks-events", epoch=state["epoch"] + 1, confirmed=known, pruned=through)
+        await open_epoch(connection, state["epoch"], (pruned["epoch"], pruned["seq"]))
+
+    @staticmethod
+    async def _forgotten(connection: asyncpg.Connection, confirmed: Confirmation | None) -> bool:
+        """Whether the audit service lacks events that were pruned here, and what is left begins within an epoch."""
+        pruned = await connection.fetchrow(_LAST_PRUNED)
+        assert pruned is not None
+        known = (confirmed.epoch, confirmed.seq) if confirmed else (0, 0)
+        return bool(pruned["seq"] > 0 and known < (pruned["epoch"], pruned["seq"]))
 
     @staticmethod
     async def _diverged(connection: asyncpg.Connection, confirmed: Confirmation) -> bool:
@@ -278,9 +303,8 @@ class Relay:
             if self._clock.now() - pruned_at < _PRUNE_EVERY:
                 continue
             pruned_at = self._clock.now()
-            confirmed = await self._asked_for()
-            if confirmed is not None:
-                await self._prune(connection, confirmed)
+            with suppress(UpstreamUnavailable):  # nothing goes without a receipt
+                await self._prune(connection, await self._confirmed())
 
     async def _number(self, connection: asyncpg.Connection) -> int:
         rows = await connection.fetch(_UNNUMBERED, BATCH)
@@ -322,8 +346,12 @@ class Relay:
         rows = await connection.fetch(_EVENTS, head.epoch, state["published_seq"], head.seq)
         return [Numbered(r["id"], r["type"], r["epoch"], r["seq"], r["leaf"], r["salt"], r["body"]) for r in rows], head
 
-    async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation) -> None:
+    async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation | None) -> None:
         """Deletes what has a receipt and is older than `keep`. Raises Diverged: then the next start asks again."""
+        if await self._forgotten(connection, confirmed):
+            raise Diverged(self._producer)
+        if confirmed is None:
+            return
         await self._note(connection, confirmed)
         now = self._clock.now()
         while True:
@@ -335,57 +363,9 @@ class Relay:
                 await connection.execute(_PRUNE_HEADS, old["epoch"], old["seq"])
 
 
-async def open_epoch(connection: asyncpg.Connection, after: int, common: int) -> None:
-    """Goes on in the epoch behind `after`: what `after` numbered behind `common` is taken back, to be numbered anew."""
+async def open_epoch(connection: asyncpg.Connection, after: int, common: tuple[int, int]) -> None:
+    """Goes on in the epoch behind `after`. What was numbered behind `common` (epoch, seq) is taken back, to be anew."""
     async with connection.transaction():
-        await connection.execute(_TAKE_BACK, after, common)
-        await connection.execute(_TAKE_BACK_HEADS, after, common)
+        await connection.execute(_TAKE_BACK, *common)
+        await connection.execute(_TAKE_BACK_HEADS, *common)
         await connection.execute(_NEW_EPOCH, after + 1, NO_LEAF)
-
-
-class Publisher:
-    """Delivers batches to JetStream, as atomic batches (ADR-50 of NATS), each acknowledged after its fsync."""
-
-    def __init__(self, nats: Client, producer: str) -> None:
-        self._nats, self._producer = nats, producer
-
-    async def deliver(self, events: Sequence[Numbered], head: Head) -> None:
-        """Returns when the stream has stored the batch. Raises NatsError when that is not certain.
-
-        A message that the stream already knows refuses the whole batch: then each is sent singly, and a
-        duplicate is acknowledged as such.
-        """
-        if not self._nats.is_connected:
-            raise NatsError("not connected")
-        if len(events) == 1:
-            await self._publish(events[0], head, {})
-            return
-        batch = str(new_id())
-        for place, event in enumerate(events[:-1], start=1):
-            headers = self._headers(event) | {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(place)}
-            await self._nats.publish(event.type, message(event, head), headers=headers)
-        last = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(events)), "Nats-Batch-Commit": "1"}
-        answer = await self._request(events[-1], head, last)
-        if answer.get("error", {}).get("err_code") == KNOWN_MESSAGE:
-            for event in events:
-                await self._publish(event, head, {})
-        else:
-            self._accepted(answer)
-
-    async def _publish(self, event: Numbered, head: Head, headers: dict[str, str]) -> None:
-        self._accepted(await self._request(event, head, headers))
-
-    async def _request(self, event: Numbered, head: Head, headers: dict[str, str]) -> dict[str, dict[str, int]]:
-        reply = await self._nats.request(
-            event.type, message(event, head), timeout=5, headers=self._headers(event) | headers
-        )
-        answer: dict[str, dict[str, int]] = orjson.loads(reply.data)
-        return answer
-
-    def _headers(self, event: Numbered) -> dict[str, str]:
-        return {"Nats-Msg-Id": f"{self._producer}-{event.epoch}-{event.seq}"}
-
-    @staticmethod
-    def _accepted(answer: dict[str, dict[str, int]]) -> None:
-        if "error" in answer:
-            raise NatsError(f"the stream refused: {answer['error']}")

@@ -109,7 +109,10 @@ class PartSettings(BaseSettings):
     connections_per_address: PositiveInt = Field(default=1024, description="Connections that one address may have open")
     max_body: PositiveInt = Field(default=1 << 20, description="Longest request body, bytes")
     outbox_keep_days: PositiveInt = Field(
-        default=7, description="Days that a row stays after its receipt (invariant 2)"
+        default=7,
+        le=13,
+        description="Days that a row stays after its receipt (invariant 2); at most 13, since followers know for 14 "
+        "what they have handled",
     )
     backlog_seconds: PositiveInt = Field(
         default=900, description="Age of the oldest event without a receipt that stops recorded readings; ×10: changes"

@@ -32,8 +32,9 @@ from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import SigningKey, VerifyingKeys
 from dossier_common.peers import Peers
 from dossier_common.problems import UpstreamUnavailable
+from dossier_common.publisher import Publisher
 from dossier_common.receipts import Receipt, ReceiptForged
-from dossier_common.relay import Confirmation, Publisher, Relay
+from dossier_common.relay import Confirmation, Relay
 from dossier_common.schema import Schema
 from dossier_common.scopes import Scope
 from dossier_common.settings import PartSettings
@@ -285,7 +286,7 @@ async def keep_house(context: Context) -> None:
     """Forgets idempotency keys and handled events whose time is over."""
     async with context.database.transaction() as session:
         await idempotency.forget(session, context.clock.now() - idempotency.KEEP)
-        await inbox.forget_handled(session, context.clock.now() - inbox.HANDLED_KEEP)
+        await inbox.forget_handled(session, inbox.HANDLED_KEEP)
 
 
 def _server(context: Context, measure: Measure | None) -> uvicorn.Server:

@@ -12,15 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dossier_audit.repository import logs
+from dossier_audit.rules import ensure_reference
 from dossier_common import outbox
 from dossier_common.clock import Clock
 from dossier_common.contracts.audit import BodyErased
-
-LONGEST_ORDER = 200
-
-
-class NoReference(ValueError):
-    """This cannot be the reference to an order."""
 
 
 async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> int:
@@ -29,8 +24,7 @@ async def erase(engine: AsyncEngine, event: UUID, order: str, clock: Clock) -> i
     Disposes of the engine, which connects as `audit_migrator`. Raises NoReference.
     """
     try:
-        if not 0 < len(order) <= LONGEST_ORDER or not order.isprintable():
-            raise NoReference(f"the order's reference has 1 to {LONGEST_ORDER} printable characters")
+        ensure_reference(order)
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("SET ROLE audit_owner"))
             await session.execute(text("SET lock_timeout = '5s'"))

@@ -26,7 +26,7 @@ COSIGNED_WITHIN: Final = timedelta(seconds=10)
 
 async def checkpoint(session: AsyncSession, generation: int, now: datetime) -> str:
     """The newest checkpoint, with the cosignatures that it has. Raises NotInLog."""
-    return _note(await _shown(session, generation, now))
+    return _note(_preferred(*await logs.newest_and_cosigned(session, generation, now - COSIGNED_WITHIN)))
 
 
 async def tile(session: AsyncSession, generation: int, place: Place) -> bytes:
@@ -67,13 +67,13 @@ async def bodies(
 
 async def prove(session: AsyncSession, event_id: UUID, auditor: Subject, clock: Clock) -> str:
     """The `.tlog-proof` of an event, its leaf as `extra`. Raises EventUnknown, NotYetProvable, NotInLog."""
-    placed = await logs.placed(session, event_id)
+    placed = await logs.placed(session, event_id, clock.now() - COSIGNED_WITHIN)
     if placed is None:
         raise EventUnknown
     if placed.generation is None or placed.index is None:
         raise NotYetProvable(retry_after=1)
     generation, index = placed.generation, placed.index
-    shown = await _shown(session, generation, clock.now(), above=index)
+    shown = _preferred(placed.newest, placed.cosigned, above=index)
     if shown.size <= index:
         raise NotYetProvable(retry_after=1)
     ranges = proofs.inclusion(index, shown.size)
@@ -91,9 +91,8 @@ async def _ensure_shown(session: AsyncSession, generation: int, place: Place) ->
         raise NotInLog
 
 
-async def _shown(session: AsyncSession, generation: int, now: datetime, *, above: int = -1) -> Published:
-    """The newest checkpoint; one with cosignatures is preferred, if there is one over the leaf at this index."""
-    newest, cosigned = await logs.newest_and_cosigned(session, generation, now - COSIGNED_WITHIN)
+def _preferred(newest: Published | None, cosigned: Published | None, *, above: int = -1) -> Published:
+    """The newest checkpoint; one with cosignatures is preferred, if it is over the leaf at this index."""
     if newest is None:
         raise NotInLog
     return cosigned if cosigned is not None and cosigned.size > above else newest

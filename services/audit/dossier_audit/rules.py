@@ -1,4 +1,4 @@
-"""What of an ingested event can be searched, and how logs are named. Pure; ingesting never fails here.
+"""What of an ingested event can be searched, how logs and orders are named. Pure; ingesting never fails here.
 
 A body is not validated: types that are unknown are stored like all others (ARCHITECTURE.md, "Poison").
 """
@@ -16,6 +16,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME: Final = re.compile(rb'"time":"([0-9TZ:.+-]+)","type":"[^"\\\\]*"}$')
 """The end of a leaf: its members stand in order, and the type, which comes last, can so hide no other time."""
 LONGEST_TEXT = 200
+LONGEST_ORDER = 200
 MOST_RECORDS = 1000
 
 
@@ -106,3 +107,13 @@ def address(issuer: str) -> str:
 def origin(first: str, generation: int) -> str:
     """Origin of a log; each later one has an address of its own, so that none contradicts another's checkpoint."""
     return first if generation == 1 else f"{first}s/{generation}"
+
+
+class NoReference(ValueError):
+    """This cannot be the reference to an order."""
+
+
+def ensure_reference(order: str) -> None:
+    """Raises NoReference for what cannot stand in the log for good as the reference to an order."""
+    if not 0 < len(order) <= LONGEST_ORDER or not order.isprintable():
+        raise NoReference(f"the order's reference has 1 to {LONGEST_ORDER} printable characters")

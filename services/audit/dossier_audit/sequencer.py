@@ -300,7 +300,7 @@ class Sequencer:
         telemetry.log().error("log-restored", generation=generation, origin=before.origin, size=before.size)
         own = await connection.fetchrow(_OWN_CHAIN, "audit")
         assert own is not None
-        await relay.open_epoch(connection, own["epoch"], own["ingested"])
+        await relay.open_epoch(connection, own["epoch"], (own["epoch"], own["ingested"]))
         alarm: Event = LogRestored(
             generation=generation, origin=before.origin, size=before.size, root=before.root.hex()
         )

@@ -97,6 +97,18 @@ class BodyErased(Event):
     order: str
 
 
+class GapAccepted(Event):
+    """A producer's events behind (`epoch`, `seq`) are in nobody's hands any more; the log goes on with `next_epoch`."""
+
+    TYPE: ClassVar[str] = "audit.v1.gap.accepted"
+
+    producer: str
+    epoch: int
+    seq: int
+    next_epoch: int
+    order: str
+
+
 class LogOpened(Event):
     """The first leaf of each log. A log that follows a restored one names the last checkpoint of that (hex root)."""
 
@@ -147,7 +159,7 @@ class WitnessDisputed(Event):
 ALARMS: Final = tuple(
     each.TYPE
     for each in (
-        *(ProducerForked, ProducerSilent, LogRestored, WitnessLost, WitnessDisputed),
+        *(ProducerForked, ProducerSilent, GapAccepted, LogRestored, WitnessLost, WitnessDisputed),
         *(EmergencyUsed, EmergencyUnjustified, EmergencyReviewOverdue, StageVacated, PolicyUnapproved),
     )
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, select, text
@@ -37,21 +37,27 @@ _PUBLISHED: Final = """
 SELECT c.generation, c.size, c.root, c.note, ARRAY(
   SELECT line FROM log_cosignatures s WHERE (s.generation, s.size) = (c.generation, c.size) ORDER BY s.witness) AS lines
 FROM log_publications p JOIN log_checkpoints c ON (c.generation, c.size) = (p.generation, p.size)
-WHERE p.generation = :generation {}ORDER BY p.size DESC LIMIT 1
+WHERE p.generation = l.generation {}ORDER BY p.size DESC LIMIT 1
 """
-_NEWEST: Final = text(_PUBLISHED.format(""))
-_COSIGNED: Final = """AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = :generation)
+"""Of the log `l`."""
+_COSIGNED: Final = """AND p.size = (SELECT max(size) FROM log_cosignatures WHERE generation = l.generation)
   AND NOT EXISTS (SELECT FROM log_publications q
-    WHERE q.generation = :generation AND q.size > p.size AND q.at < :since) """
-_NEWEST_AND_COSIGNED: Final = text(f"({_PUBLISHED.format('')}) UNION ALL ({_PUBLISHED.format(_COSIGNED)})")
-_PLACED: Final = text("""
-SELECT l.leaf, r.generation, r.first_index + l.seq - r.first_seq AS index
-FROM (SELECT producer, epoch, seq, leaf FROM leaves WHERE id = :id ORDER BY ingested_at DESC, epoch DESC LIMIT 1) AS l
-LEFT JOIN LATERAL (
-  SELECT generation, first_index, first_seq, count FROM log_runs
-  WHERE producer = l.producer AND epoch = l.epoch AND first_seq <= l.seq ORDER BY first_seq DESC LIMIT 1) AS r
-ON l.seq < r.first_seq + r.count
-""")
+    WHERE q.generation = l.generation AND q.size > p.size AND q.at < :since) """
+_PAIR: Final = f"({_PUBLISHED.format('')}) UNION ALL ({_PUBLISHED.format(_COSIGNED)})"
+_OF_ONE: Final = "SELECT c.* FROM (SELECT CAST(:generation AS int) AS generation) AS l, LATERAL ({}) AS c"
+_NEWEST: Final = text(_OF_ONE.format(_PUBLISHED.format("")))
+_NEWEST_AND_COSIGNED: Final = text(_OF_ONE.format(_PAIR))
+_FOUND: Final = """
+SELECT l.leaf, l.generation AS log, l.index AS place, c.* FROM (
+  SELECT l.leaf, r.generation, r.first_index + l.seq - r.first_seq AS index
+  FROM (SELECT producer, epoch, seq, leaf FROM leaves WHERE id = :id ORDER BY ingested_at DESC, epoch DESC LIMIT 1) AS l
+  LEFT JOIN LATERAL (
+    SELECT generation, first_index, first_seq, count FROM log_runs
+    WHERE producer = l.producer AND epoch = l.epoch AND first_seq <= l.seq ORDER BY first_seq DESC LIMIT 1) AS r
+  ON l.seq < r.first_seq + r.count) AS l
+LEFT JOIN LATERAL ({}) AS c ON true
+"""
+_PLACED: Final = text(_FOUND.format(_PAIR))
 _TILES: Final = text("""
 WITH wanted AS (
   SELECT * FROM unnest(CAST(:levels AS smallint[]), CAST(:indexes AS bigint[]), CAST(:widths AS int[]))
@@ -90,11 +96,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A leaf, and where it stands in which log: nowhere before it was put there."""
+    """A leaf, where it stands in which log (nowhere before it was put there), and what may be shown of that log."""
 
     leaf: bytes
     generation: int | None
     index: int | None
+    newest: Published | None
+    cosigned: Published | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +130,7 @@ async def newest_and_cosigned(
     session: AsyncSession, generation: int, since: datetime
 ) -> tuple[Published | None, Published | None]:
     """The newest published checkpoint, and the newest cosigned one unless a newer was published before `since`."""
-    rows = (await session.execute(_NEWEST_AND_COSIGNED, {"generation": generation, "since": since})).all()
-    found = [Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) for row in rows]
-    return (found[0] if found else None, next((each for each in found if each.lines), None))
+    return _pair((await session.execute(_NEWEST_AND_COSIGNED, {"generation": generation, "since": since})).all())
 
 
 async def newest_of_all(session: AsyncSession) -> Published | None:
@@ -196,13 +202,15 @@ async def bodies(session: AsyncSession, generation: int, first: int, end: int) -
     return [OpenedBody(*row) for row in await session.execute(_BODIES, values)]
 
 
-async def placed(session: AsyncSession, event_id: UUID) -> Placed | None:
-    """An event's leaf and where it stands; of one that stands in two epochs the newer."""
-    row = (await session.execute(_PLACED, {"id": event_id})).one_or_none()
-    if row is None:
+async def placed(session: AsyncSession, event_id: UUID, since: datetime) -> Placed | None:
+    """An event's leaf and where it stands; of one that stands in two epochs the newer.
+
+    With it, in one statement, the log's checkpoints as `newest_and_cosigned` gives them.
+    """
+    rows = (await session.execute(_PLACED, {"id": event_id, "since": since})).all()
+    if not rows:
         return None
-    leaf, generation, index = row
-    return Placed(leaf, generation, index)
+    return Placed(rows[0].leaf, rows[0].log, rows[0].place, *_pair([row for row in rows if row.size is not None]))
 
 
 async def erasure(session: AsyncSession, leaf: Leaf) -> Erasure | None:
@@ -222,3 +230,9 @@ async def erase_body(session: AsyncSession, event: UUID, order: str, at: datetim
     """Leaves a stub of the body, as the owner; how many were there. Never again in the application's role."""
     query = select(func.erase_body(event, order, at))
     return int((await session.execute(query)).scalar_one())
+
+
+def _pair(rows: Sequence[Any]) -> tuple[Published | None, Published | None]:
+    """The newest checkpoint, and the cosigned one; rows as `_newest_and_cosigned` gives them, the newest first."""
+    found = [Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) for row in rows]
+    return (found[0] if found else None, next((each for each in found if each.lines), None))

@@ -1,7 +1,8 @@
 """Entries: each exactly a canonical leaf, and each producer's leaves a chain without a gap.
 
 A leaf is RFC 8785 JSON, so its spelling is fixed to the byte: one regular expression both checks and parses it. `prev`
-is the SHA-256 of the producer's leaf before in the same epoch; a new epoch means that the producer was restored.
+is the SHA-256 of the producer's leaf before in the same epoch; a new epoch means that the producer was restored, or
+that somebody accepted a gap of what it no longer had.
 """
 
 import hashlib
@@ -159,7 +160,7 @@ class Producer:
 
     leaves: int = 0
     epochs: list[dict[str, int]] = field(default_factory=list)
-    """Each new epoch after the first: its number and the index of its first leaf. The producer was restored."""
+    """Each new epoch after the first: its number and the index of its first leaf."""
     last: Link | None = None
 
 

@@ -80,7 +80,7 @@ async def verify(request: Request) -> Result:
     result.producers = chains.producers
     for name, producer in sorted(result.producers.items()):
         for epoch in producer.epochs:
-            result.notes.append(f"{name} was restored: its epoch {epoch['epoch']} begins at leaf {epoch['index']}")
+            result.notes.append(f"{name} goes on in a new epoch, {epoch['epoch']}, from leaf {epoch['index']}")
     if isinstance(request.source, Kept) and not result.findings:
         _keep(result.logs, raw)
     return result
