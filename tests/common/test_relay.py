@@ -332,6 +332,23 @@ async def test_pruning_keeps_whole_batches_and_takes_more_than_one_step(line: Li
         await connection.close()
 
 
+async def test_pruning_waits_for_its_turn_on_the_connection(line: Line) -> None:
+    relay = line.relay()
+    connection = await line.producer.database.connect()
+    try:
+        await line.emit(4)
+        await relay._number(connection)
+        (head,) = await line.heads()
+        for confirmed in (None, await receipt(line, head)):
+            async with relay._turn:
+                pruning = asyncio.create_task(relay._prune(connection, confirmed))
+                await connection.execute("SELECT pg_sleep(0.05)")
+                assert not pruning.done()
+            await pruning
+    finally:
+        await connection.close()
+
+
 @pytest.mark.invariant(2)
 async def test_restored_producer_goes_on_in_a_new_epoch(line: Line) -> None:
     async with running(line.relay().run(), line.consumer().run()):

@@ -89,7 +89,7 @@ def test_a_restored_producer_is_told_and_is_no_finding(signed: Verify) -> None:
     ran = signed(log.fill(700))
     assert ran.code == 0
     assert ran.told["producers"]["records"]["restored"] == [{"epoch": 2, "index": index}]
-    assert f"records was restored: its epoch 2 begins at leaf {index}" in ran.told["notes"]
+    assert f"records goes on in a new epoch, 2, from leaf {index}" in ran.told["notes"]
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,9 @@ class Relay:
 
     async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation | None) -> None:
         """Deletes what has a receipt and is older than `keep`. Raises Diverged: then the next start asks again."""
-        if await self._forgotten(connection, confirmed):
+        async with self._turn:
+            forgotten = await self._forgotten(connection, confirmed)
+        if forgotten:
             raise Diverged(self._producer)
         if confirmed is None:
             return

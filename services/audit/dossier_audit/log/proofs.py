@@ -96,5 +96,4 @@ def _within(first: int, end: int) -> tuple[int, int, int, int]:
 
 def _perfect(peak: Range, tiles: Mapping[tuple[int, int], bytes]) -> bytes:
     level, index, start, stop = _within(*peak)
-    hashes = tiles[level, index]
-    return perfect_root([hashes[at * HASH : (at + 1) * HASH] for at in range(start, stop)])
+    return perfect_root(tiles[level, index][start * HASH : stop * HASH])

@@ -25,14 +25,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def perfect_root(hashes: Sequence[bytes]) -> bytes:
-    """Root over a power of two of hashes. Raises ValueError for another number."""
-    if not hashes or len(hashes) & (len(hashes) - 1):
+def perfect_root(hashes: bytes) -> bytes:
+    """Root over a power of two of hashes, one behind the other. Raises ValueError for another number."""
+    number, rest = divmod(len(hashes), HASH)
+    if rest or not number or number & (number - 1):
         raise ValueError("not a power of two")
-    level = list(hashes)
-    while len(level) > 1:
-        level = [node_hash(level[at], level[at + 1]) for at in range(0, len(level), 2)]
-    return level[0]
+    while len(hashes) > HASH:
+        pairs = range(0, len(hashes), 2 * HASH)
+        hashes = b"".join([hashlib.sha256(b"\x01" + hashes[at : at + 2 * HASH]).digest() for at in pairs])
+    return hashes
 
 
 def peaks(first: int, end: int) -> list[tuple[int, int]]:
@@ -85,8 +86,8 @@ class Tree:
             full = len(hashes) // WIDTH
             coming = []
             for number in range(full):
-                part = hashes[number * WIDTH : (number + 1) * WIDTH]
-                tile = Tile(level, first + number, b"".join(part), perfect_root(part))
+                part = b"".join(hashes[number * WIDTH : (number + 1) * WIDTH])
+                tile = Tile(level, first + number, part, perfect_root(part))
                 tiles.append(tile)
                 coming.append(tile.root)
             edge.append(tuple(hashes[full * WIDTH :]))
@@ -98,5 +99,7 @@ class Tree:
         if self.size == 0:
             return EMPTY_ROOT
         return folded(
-            perfect_root(hashes[first:end]) for hashes in reversed(self.edge) for first, end in peaks(0, len(hashes))
+            perfect_root(b"".join(hashes[first:end]))
+            for hashes in reversed(self.edge)
+            for first, end in peaks(0, len(hashes))
         )
