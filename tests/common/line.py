@@ -25,7 +25,7 @@ from dossier_common.contracts.retention import HoldPlaced
 from dossier_common.ids import new_id
 from dossier_common.inbox import Apply, Consumer
 from dossier_common.keys import VerifyingKeys
-from dossier_common.leaves import Head, Numbered
+from dossier_common.leaves import NO_LEAF, Head, Numbered, verify_chain
 from dossier_common.publisher import Publisher
 from dossier_common.relay import Confirmation, Confirmed, Deliver, Relay
 from dossier_common.scopes import Scope
@@ -225,3 +225,14 @@ class Line:
             params={"epoch": epoch, "after": after},
             headers={"Authorization": f"Bearer {token}"},
         )
+
+
+def ensure_whole(line: Line, events: Sequence[Numbered], heads: Sequence[Head], *, epoch: int = 1) -> None:
+    """One epoch's events are a gapless chain, cut by signed heads."""
+    seq, prev = 0, NO_LEAF
+    for head in heads:
+        head.verify(line.verifying())
+        batch = [event for event in events if seq < event.seq <= head.seq]
+        verify_chain("retention", epoch, seq, prev, batch, head)
+        seq, prev = head.seq, head.hash
+    assert [event.seq for event in events] == list(range(1, seq + 1))

@@ -179,10 +179,8 @@ def test_who_is_no_superuser_is_told_so(bare: Cluster) -> None:
         "DOSSIER_POSTGRES_URL": url,
         "DOSSIER_POSTGRES_PASSWORD_FILE": str(bare.state.secrets / "postgres-audit-app"),
     }
-    assert (
-        "does not let audit_app do this: permission denied"
-        in called(("roles",), variables(bare.postgres) | own).refusal()
-    )
+    refused = called(("roles",), variables(bare.postgres) | own).refusal()
+    assert "does not let audit_app do this: permission denied" in refused
 
 
 # -- migrations --------------------------------------------------------------------------------------------------------

@@ -140,17 +140,17 @@ async def _not_handled(session: AsyncSession, producer: str, ids: Sequence[UUID]
 
 
 _FORGET: Final = text("""
-DELETE FROM handled_events h USING (SELECT producer, max(at) AS newest FROM handled_events GROUP BY producer) AS n
-WHERE h.producer = n.producer AND h.at < n.newest - CAST(:keep AS interval)
+DELETE FROM handled_events h WHERE h.at < :before
+  AND EXISTS (SELECT FROM handled_events n WHERE n.producer = h.producer AND n.at > h.at + CAST(:keep AS interval))
 """)
 
 
-async def forget_handled(session: AsyncSession, keep: timedelta) -> None:
-    """Deletes what was handled so much earlier than the producer's newest.
+async def forget_handled(session: AsyncSession, now: datetime) -> None:
+    """Deletes what was handled longer than HANDLED_KEEP before the producer's newest, and so before now.
 
-    Not earlier than now: while a producer stands still, all that it may number again is what it had until then.
+    While a producer stands still nothing is forgotten: all that it may number again is what it had until then.
     """
-    await session.execute(_FORGET, {"keep": keep})
+    await session.execute(_FORGET, {"before": now - HANDLED_KEEP, "keep": HANDLED_KEEP})
 
 
 class FeedPruned(Exception):

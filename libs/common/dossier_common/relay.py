@@ -36,6 +36,8 @@ RECEIPT_SECONDS = 3.0
 """While events wait for a receipt and none comes by message, it is asked for so often."""
 RECEIPT_LINGER_SECONDS = 0.1
 
+Place = tuple[int, int]
+"""Epoch and seq."""
 Deliver = Callable[[Sequence[Numbered], Head], Awaitable[None]]
 Confirmed = Callable[[], Awaitable["Confirmation | None"]]
 Listen = Callable[[Callable[["Confirmation"], None]], Coroutine[Any, Any, None]]
@@ -66,6 +68,7 @@ SELECT epoch, seq, hash, (SELECT time FROM outbox WHERE outbox.seq IS NULL ORDER
 FROM outbox_state
 """
 """In one statement, so that head and what has no number yet are of the same instant."""
+_EPOCH = "SELECT epoch FROM outbox_state"
 _HEAD_AT = "SELECT hash FROM outbox_heads WHERE epoch = $1 AND seq = $2"
 _LEAF_AT = "SELECT sha256(leaf) FROM outbox WHERE epoch = $1 AND seq = $2"
 _NEW_EPOCH = "UPDATE outbox_state SET epoch = $1, seq = 0, hash = $2, published_seq = 0"
@@ -157,12 +160,14 @@ class Relay:
     async def _open_epoch(self, connection: asyncpg.Connection) -> None:
         """A producer that was restored goes on in a new epoch, behind what the audit service has of the old.
 
+        So does one that has pruned what the audit service lacks.
         Where the chains differ, the events since the last receipt are taken back and numbered again: the audit
         service may then have some of them twice, with the same id, but none is missing (invariant 2).
         """
         confirmed = await self._confirmed()
-        if await self._forgotten(connection, confirmed):
-            await self._number_anew(connection, confirmed)
+        pruned = await self._lacked(connection, confirmed)
+        if pruned is not None:
+            await self._number_anew(connection, confirmed, pruned)
             return
         state = await connection.fetchrow(_READ_STATE)
         assert state is not None
@@ -176,26 +181,27 @@ class Relay:
             common = (confirmed.epoch, state["receipt_seq"] if state["receipt_epoch"] == confirmed.epoch else 0)
         await open_epoch(connection, confirmed.epoch, common)
 
-    async def _number_anew(self, connection: asyncpg.Connection, confirmed: Confirmation | None) -> None:
+    async def _number_anew(self, connection: asyncpg.Connection, confirmed: Confirmation | None, pruned: Place) -> None:
         """All that there still is goes into a new epoch: its chain is whole for one who lacks what was before.
 
         The audit service takes it up when somebody has accepted the gap there; others have handled it.
         """
-        state, pruned = await connection.fetchrow(_READ_STATE), await connection.fetchrow(_LAST_PRUNED)
-        assert state is not None
-        assert pruned is not None
+        epoch = await connection.fetchval(_EPOCH)
         known = f"{confirmed.epoch}/{confirmed.seq}" if confirmed else "nothing"
-        through = f"{pruned['epoch']}/{pruned['seq']}"
-        telemetry.log().error("log-lacks-events", epoch=state["epoch"] + 1, confirmed=known, pruned=through)
-        await open_epoch(connection, state["epoch"], (pruned["epoch"], pruned["seq"]))
+        telemetry.log().error("log-lacks-events", epoch=epoch + 1, confirmed=known, pruned=f"{pruned[0]}/{pruned[1]}")
+        await open_epoch(connection, epoch, pruned)
 
     @staticmethod
-    async def _forgotten(connection: asyncpg.Connection, confirmed: Confirmation | None) -> bool:
-        """Whether the audit service lacks events that were pruned here, and what is left begins within an epoch."""
-        pruned = await connection.fetchrow(_LAST_PRUNED)
-        assert pruned is not None
+    async def _lacked(connection: asyncpg.Connection, confirmed: Confirmation | None) -> Place | None:
+        """The last place that was pruned, if the audit service has not come so far and what is left begins behind it.
+
+        None where it has, and where what is left begins an epoch.
+        """
+        row = await connection.fetchrow(_LAST_PRUNED)
+        assert row is not None
+        pruned = (row["epoch"], row["seq"])
         known = (confirmed.epoch, confirmed.seq) if confirmed else (0, 0)
-        return bool(pruned["seq"] > 0 and known < (pruned["epoch"], pruned["seq"]))
+        return pruned if row["seq"] > 0 and known < pruned else None
 
     @staticmethod
     async def _diverged(connection: asyncpg.Connection, confirmed: Confirmation) -> bool:
@@ -268,8 +274,8 @@ class Relay:
     async def _asked_for(self) -> Confirmation | None:
         try:
             return await self._confirmed()
-        except UpstreamUnavailable as error:  # nothing goes without a receipt; numbering goes on
-            telemetry.log().warning("no-receipt", error=type(error).__name__)
+        except UpstreamUnavailable as error:
+            _report_no_receipt(error)
             return None
 
     async def _note(self, connection: asyncpg.Connection, confirmed: Confirmation) -> None:
@@ -303,8 +309,12 @@ class Relay:
             if self._clock.now() - pruned_at < _PRUNE_EVERY:
                 continue
             pruned_at = self._clock.now()
-            with suppress(UpstreamUnavailable):  # nothing goes without a receipt
-                await self._prune(connection, await self._confirmed())
+            try:
+                confirmed = await self._confirmed()
+            except UpstreamUnavailable as error:
+                _report_no_receipt(error)
+                continue
+            await self._prune(connection, confirmed)
 
     async def _number(self, connection: asyncpg.Connection) -> int:
         rows = await connection.fetch(_UNNUMBERED, BATCH)
@@ -349,8 +359,8 @@ class Relay:
     async def _prune(self, connection: asyncpg.Connection, confirmed: Confirmation | None) -> None:
         """Deletes what has a receipt and is older than `keep`. Raises Diverged: then the next start asks again."""
         async with self._turn:
-            forgotten = await self._forgotten(connection, confirmed)
-        if forgotten:
+            pruned = await self._lacked(connection, confirmed)
+        if pruned is not None:
             raise Diverged(self._producer)
         if confirmed is None:
             return
@@ -365,8 +375,13 @@ class Relay:
                 await connection.execute(_PRUNE_HEADS, old["epoch"], old["seq"])
 
 
-async def open_epoch(connection: asyncpg.Connection, after: int, common: tuple[int, int]) -> None:
-    """Goes on in the epoch behind `after`. What was numbered behind `common` (epoch, seq) is taken back, to be anew."""
+def _report_no_receipt(error: UpstreamUnavailable) -> None:
+    """Nothing is pruned without a receipt; numbering goes on."""
+    telemetry.log().warning("no-receipt", error=type(error).__name__)
+
+
+async def open_epoch(connection: asyncpg.Connection, after: int, common: Place) -> None:
+    """Goes on in the epoch behind `after`: what was numbered behind `common` is taken back, to be numbered anew."""
     async with connection.transaction():
         await connection.execute(_TAKE_BACK, *common)
         await connection.execute(_TAKE_BACK_HEADS, *common)

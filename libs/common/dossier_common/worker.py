@@ -286,7 +286,7 @@ async def keep_house(context: Context) -> None:
     """Forgets idempotency keys and handled events whose time is over."""
     async with context.database.transaction() as session:
         await idempotency.forget(session, context.clock.now() - idempotency.KEEP)
-        await inbox.forget_handled(session, inbox.HANDLED_KEEP)
+        await inbox.forget_handled(session, context.clock.now())
 
 
 def _server(context: Context, measure: Measure | None) -> uvicorn.Server:

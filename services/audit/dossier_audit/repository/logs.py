@@ -227,12 +227,12 @@ async def opening(session: AsyncSession, generation: int) -> tuple[Leaf | None, 
 
 
 async def erase_body(session: AsyncSession, event: UUID, order: str, at: datetime) -> int:
-    """Leaves a stub of the body, as the owner; how many were there. Never again in the application's role."""
+    """Leaves a stub of the body; how many there were. Only the owner's role can."""
     query = select(func.erase_body(event, order, at))
     return int((await session.execute(query)).scalar_one())
 
 
 def _pair(rows: Sequence[Any]) -> tuple[Published | None, Published | None]:
-    """The newest checkpoint, and the cosigned one; rows as `_newest_and_cosigned` gives them, the newest first."""
+    """The newest checkpoint, and the cosigned one; rows as `_PAIR` gives them, the newest first."""
     found = [Published(row.generation, row.size, row.root, row.note, tuple(row.lines)) for row in rows]
     return (found[0] if found else None, next((each for each in found if each.lines), None))
